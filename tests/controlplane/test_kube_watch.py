@@ -1,0 +1,143 @@
+"""A watch reports every difference exactly once, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from helpers.scripted_api import (
+    WIDGETS,
+    changes,
+    failure,
+    listing,
+    scripted_api,
+    widget,
+)
+from kube_api import Forbidden, KubeClient, Unauthorized, watch
+
+
+async def collect(client: KubeClient, count: int) -> list[tuple[str, str]]:
+    """Return (type, name) of the first events."""
+    seen: list[tuple[str, str]] = []
+    async with asyncio.timeout(10):
+        async for event in watch(client, WIDGETS):
+            seen.append((event.type, event.object["metadata"]["name"] if event.object else ""))
+            if len(seen) == count:
+                break
+    return seen
+
+
+async def test_first_comes_what_there_is_then_synced_then_changes() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(widget("a", 1), version=5))
+        script.watches.append(changes(("ADDED", widget("b", 6)), ("DELETED", widget("a", 7))))
+        assert await collect(client, 4) == [
+            ("ADDED", "a"),
+            ("SYNCED", ""),
+            ("ADDED", "b"),
+            ("DELETED", "a"),
+        ]
+        assert script.requests[1].query["resourceVersion"] == "5"
+        assert script.requests[1].query["allowWatchBookmarks"] == "true"
+
+
+async def test_listed_objects_carry_their_kind() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(widget("a", 1), version=5))
+        async for event in watch(client, WIDGETS):
+            assert (event.object["apiVersion"], event.object["kind"]) == (
+                "example.dev/v1",
+                "Widget",
+            )
+            break
+
+
+@pytest.mark.parametrize("cut", [1, 7, 64])
+async def test_events_may_be_cut_anywhere(cut: int) -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.append(
+            changes(("ADDED", widget("a", 6)), ("ADDED", widget("b", 7)), cut=cut)
+        )
+        assert await collect(client, 3) == [("SYNCED", ""), ("ADDED", "a"), ("ADDED", "b")]
+
+
+async def test_an_event_may_be_longer_than_any_buffer() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.append(changes(("ADDED", widget("a", 6, spec="x" * 1_000_000))))
+        assert await collect(client, 2) == [("SYNCED", ""), ("ADDED", "a")]
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["server ends it", "connection lost"])
+async def test_an_interrupted_watch_goes_on_where_it_was(reset: bool) -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        bookmark = {"metadata": {"resourceVersion": "9"}}
+        script.watches.append(
+            changes(("ADDED", widget("a", 6)), ("BOOKMARK", bookmark), reset=reset)
+        )
+        script.watches.append(changes(("ADDED", widget("b", 10))))
+        assert await collect(client, 3) == [("SYNCED", ""), ("ADDED", "a"), ("ADDED", "b")]
+        assert [r.query.get("resourceVersion") for r in script.requests] == [None, "5", "9"]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [failure(410), changes(("ERROR", {"code": 410, "message": "too old"}))],
+    ids=["as a status", "as an event"],
+)
+async def test_after_a_gap_the_differences_are_reported(gone: object) -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(
+            listing(widget("same", 1), widget("changed", 2), widget("lost", 3), version=5)
+        )
+        script.watches.append(gone)  # type: ignore[arg-type]
+        script.lists.append(
+            listing(widget("same", 1), widget("changed", 8), widget("new", 9), version=9)
+        )
+        events = await collect(client, 8)
+        assert events[4:] == [
+            ("DELETED", "lost"),
+            ("MODIFIED", "changed"),
+            ("ADDED", "new"),
+            ("SYNCED", ""),
+        ]
+
+
+async def test_a_list_is_read_page_by_page_and_begun_again_when_its_token_expires() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(widget("a", 1), version=5, token="t1"))
+        script.lists.append(failure(410))
+        script.lists.append(listing(widget("a", 1), version=6, token="t2"))
+        script.lists.append(listing(widget("b", 2), version=6))
+        assert [o["metadata"]["name"] for o in await client.list(WIDGETS)] == ["a", "b"]
+        assert [r.query.get("continue") for r in script.requests] == [None, "t1", None, "t2"]
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (403, Forbidden)])
+async def test_a_permission_missing_from_the_start_is_an_error(
+    status: int, error: type[Exception]
+) -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(failure(status, "widgets is forbidden"))
+        with pytest.raises(error, match="widgets is forbidden"):
+            await collect(client, 1)
+
+
+async def test_later_failures_are_logged_once_and_waited_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "kube_api")
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(widget("a", 1), version=5))
+        script.watches.append(failure(500, "etcd is away"))
+        script.lists.append(failure(503))
+        script.lists.append(failure(403))
+        script.lists.append(listing(widget("a", 1), widget("b", 2), version=9))
+        assert (await collect(client, 4))[2:] == [("ADDED", "b"), ("SYNCED", "")]
+    assert [r.message for r in caplog.records] == [
+        "watch of widgets interrupted, will go on: etcd is away"
+    ]
