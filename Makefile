@@ -1,0 +1,102 @@
+# `make` alone lists the targets. The Python environment (.venv) and the cluster's programs are made as they are needed.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+ENVIRONMENT := .venv/.made
+TIERS := controlplane dataplane contract cluster e2e
+CODE := operator gateway kube hack tests
+# native: a single-node cluster of host processes, as root; kind: the same in Docker
+RUNTIME ?= native
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z0-9%-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
+	  printf '  make %-18s %s\n' "$$target" "$$text"; done
+
+$(ENVIRONMENT): requirements/dev.txt pyproject.toml hack/python-env
+	@hack/python-env .venv
+	@touch $@
+
+# -- the demo ---------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: preflight $(ENVIRONMENT) ## one endpoint on a real cluster, called with the OpenAI SDK (RUNTIME=kind where Docker is)
+	@$(BIN)/python -m demo up --runtime $(RUNTIME)
+
+.PHONY: demo-down
+demo-down: ## remove every trace of the demo
+	@$(BIN)/python -m demo down
+
+# -- tests ------------------------------------------------------------------------------------------------------------
+
+.PHONY: preflight
+preflight:
+	@true
+
+.PHONY: test
+test: preflight lint tools ## every tier, one after another, cheapest first
+	@for tier in $(TIERS); do $(MAKE) --no-print-directory test-$$tier; done
+
+.PHONY: test-fast
+test-fast: $(ENVIRONMENT) ## controlplane, dataplane and contract together, in under a minute
+	@$(BIN)/pytest tests/controlplane tests/dataplane tests/contract
+
+.PHONY: test-controlplane
+test-controlplane: $(ENVIRONMENT) ## the operator, in memory
+	@$(BIN)/pytest tests/controlplane
+
+.PHONY: test-dataplane
+test-dataplane: $(ENVIRONMENT) ## the gateway, over loopback
+	@$(BIN)/pytest tests/dataplane
+
+.PHONY: test-contract
+test-contract: $(ENVIRONMENT) ## layout, imports, CRDs, chart, documentation (needs helm: make tools)
+	@$(BIN)/pytest tests/contract
+
+.PHONY: test-cluster
+test-cluster: $(ENVIRONMENT) tools ## the operator against a real API server, without a node
+	@$(BIN)/pytest tests/cluster
+
+.PHONY: test-e2e
+test-e2e: $(ENVIRONMENT) tools ## the demo's path with assertions: real vLLM, OpenAI SDK
+	@$(BIN)/pytest tests/e2e
+
+# -- work on the code -------------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: $(ENVIRONMENT) ## ruff, mypy and the import rules
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/ruff format --quiet --check $(CODE) || { echo 'not formatted: run make fmt' >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary $(CODE)
+	@PYTHONPATH=operator:gateway:kube $(BIN)/lint-imports --no-timing
+
+.PHONY: fmt
+fmt: $(ENVIRONMENT) ## format the code and mend what can be mended
+	@$(BIN)/ruff check --fix --quiet $(CODE) || true
+	@$(BIN)/ruff format $(CODE)
+
+.PHONY: manifests
+manifests: $(ENVIRONMENT) ## write crds/ from the models
+	@$(BIN)/python -m endpoint_operator.api.crd crds
+
+.PHONY: lock
+lock: $(ENVIRONMENT) ## resolve pyproject.toml into requirements/, with hashes and without addresses
+	@for extra in operator gateway dev; do \
+	  $(BIN)/uv pip compile -q pyproject.toml --extra $$extra --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-annotate -o requirements/$$extra.txt; done
+
+.PHONY: tools
+tools: $(ENVIRONMENT) ## compile the programs of the local cluster, helm among them (cached)
+	@$(BIN)/python -m cluster build
+
+.PHONY: images
+images: $(ENVIRONMENT) ## build the images of the operator and the gateway
+	@$(BIN)/python -m demo images
+
+.PHONY: clean
+clean: ## remove what was made here; the caches outside the clone stay
+	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
