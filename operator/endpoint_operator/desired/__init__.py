@@ -1,0 +1,9 @@
+"""What should exist for an endpoint: a pure function from values to objects.
+
+``reconcile`` calls ``desired_objects`` and applies what it returns. Nothing here reads a clock,
+the environment, a log or the cluster: the same input gives the same bytes.
+"""
+
+from endpoint_operator.desired.objects import Inputs, desired_objects, resolve_image, spec_hash
+
+__all__ = ["Inputs", "desired_objects", "resolve_image", "spec_hash"]

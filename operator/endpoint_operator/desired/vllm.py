@@ -1,0 +1,70 @@
+"""How vLLM is told what to serve: command line, configuration file, environment.
+
+Names are those of vLLM 0.18 and newer. The command line has what the operator owns and wins over
+the file, which has what the user sets (command line > file > default, in vLLM's own words).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import yaml
+
+from endpoint_operator import names
+from endpoint_operator.api import options, values
+from endpoint_operator.api.v1alpha1 import InferenceEndpointSpec
+
+CONFIG_DIRECTORY: Final = "/etc/vllm"
+CONFIG_PATH: Final = f"{CONFIG_DIRECTORY}/{names.CONFIG_FIELD}"
+HOME: Final = "/home/vllm"
+CACHE: Final = "/var/cache/vllm"
+
+ENVIRONMENT: Final = {
+    # the image's user has no entry in /etc/passwd: Torch asks for a name, others for a home
+    "HOME": HOME,
+    "USER": "vllm",
+    "XDG_CACHE_HOME": f"{CACHE}/xdg",
+    "HF_HOME": f"{CACHE}/huggingface",
+    "VLLM_CACHE_ROOT": f"{CACHE}/vllm",
+    "TORCHINDUCTOR_CACHE_DIR": f"{CACHE}/torchinductor",
+    "TRITON_CACHE_DIR": f"{CACHE}/triton",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
+"""What every engine's environment has; all paths are on writable volumes."""
+
+
+def arguments(spec: InferenceEndpointSpec) -> list[str]:
+    """Return the arguments of ``vllm serve``."""
+    return [
+        spec.model.location,
+        "--config",
+        CONFIG_PATH,
+        "--host",
+        "0.0.0.0",  # noqa: S104 - a pod's own address
+        "--port",
+        str(names.ENGINE_PORT),
+        "--served-model-name",
+        *spec.model.names,
+        "--shutdown-timeout",
+        str(values.seconds(spec.engine.drain_timeout)),
+        *_parallel(spec),
+    ]
+
+
+def _parallel(spec: InferenceEndpointSpec) -> list[str]:
+    chosen = {options.dashed(option) for option in spec.engine.config} & options.PARALLEL_SIZES
+    if spec.gpu.count <= 1 or chosen:
+        return []
+    return ["--tensor-parallel-size", str(spec.gpu.count)]
+
+
+def config_file(config: dict[str, Any]) -> str:
+    """Return the text of vLLM's configuration file: sorted, so that order never rolls pods."""
+    text: str = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=1000)
+    return text
+
+
+def environment() -> list[dict[str, str]]:
+    """Return the plain environment variables as a container has them."""
+    return [{"name": name, "value": value} for name, value in ENVIRONMENT.items()]

@@ -1,0 +1,52 @@
+"""What can go wrong in the operator.
+
+    OperatorError
+    ├── SettingsError    the environment is not usable; names variables and remedies
+    ├── InvalidObjectError    an object breaks rules; carries every fault with field and remedy
+    ├── NameTakenError        an object that we would make exists and belongs to somebody else
+    └── RootKeyError     the root key Secret holds no usable key
+
+Policy: what a user can mend becomes a condition in the object's status and is not retried until
+something changes; what the API server may mend (kube_api's errors) is retried by the queue with
+growing pauses; what only an administrator can mend ends the process with one line that says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class OperatorError(Exception):
+    """Base of every error of the operator."""
+
+
+class SettingsError(OperatorError):
+    """The environment is incomplete or wrong."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One broken rule: the path of the field (``spec.gpu.count``) and what to do about it."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class InvalidObjectError(OperatorError):
+    """An object breaks at least one rule; ``faults`` has all of them, in the order of fields."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+class NameTakenError(OperatorError):
+    """Objects with names that we need exist already and are not ours; the message names them."""
+
+
+class RootKeyError(OperatorError):
+    """The Secret with the root key exists, but its content is not a key."""

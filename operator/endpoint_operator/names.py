@@ -1,0 +1,69 @@
+"""Every name that the operator gives or reads: groups, labels, annotations, children.
+
+Pure and without imports of ours, so that each module can use it. The gateway knows the same names
+by its own constants; contract tests compare the two.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "serving.vllm-endpoints.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+MANAGER: Final = "vllm-endpoints"
+"""Our field manager, and the value of the managed-by label."""
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+APP_NAME: Final = "app.kubernetes.io/name"
+APP_INSTANCE: Final = "app.kubernetes.io/instance"
+ENDPOINT: Final = f"{GROUP}/endpoint"
+
+APPLIED_HASH: Final = f"{GROUP}/applied-hash"
+SPEC_HASH: Final = f"{GROUP}/spec-hash"
+CONFIG_HASH: Final = f"{GROUP}/config-hash"
+ENGINE_KEY_HASH: Final = f"{GROUP}/engine-key-hash"
+
+ENGINE_PORT: Final = 8000
+GATEWAY_PORT: Final = 80
+ENGINE_KEY_FIELD: Final = "api-key"
+CONFIG_FIELD: Final = "config.yaml"
+KEYRING_FIELD: Final = "keyring.json"
+ROOT_KEY_FIELD: Final = "root-key"
+API_KEY_FIELD: Final = "api-key"
+
+LONGEST_ENDPOINT_NAME: Final = 40
+LONGEST_API_KEY_NAME: Final = 63
+ENGINE_SUFFIX: Final = "-engine"
+
+RESERVED_NAMES: Final = (
+    "classify", "detokenize", "health", "healthz", "invocations", "livez", "load", "metrics",
+    "openai", "ping", "pooling", "readyz", "rerank", "score", "tokenize", "v1", "v2", "version",
+)  # fmt: skip
+"""First path segments of the gateway's routes, and of vLLM's, which an endpoint would hide."""
+
+
+def engine_name(endpoint: str) -> str:
+    """Return the name of an endpoint's Deployment, headless Service, ConfigMap and Secret."""
+    return endpoint + ENGINE_SUFFIX
+
+
+def selector_labels(endpoint: str) -> dict[str, str]:
+    """Return the labels that select an endpoint's pods; they can never change."""
+    return {APP_NAME: "vllm", ENDPOINT: endpoint}
+
+
+def child_labels(endpoint: str) -> dict[str, str]:
+    """Return the labels of every object that we make for an endpoint."""
+    return {MANAGED_BY: MANAGER, APP_INSTANCE: endpoint, **selector_labels(endpoint)}
+
+
+def selector_text(endpoint: str) -> str:
+    """Return the selector of an endpoint's pods as the scale subresource wants it."""
+    return ",".join(f"{key}={value}" for key, value in sorted(selector_labels(endpoint).items()))
+
+
+def api_key_secret_name(api_key: str) -> str:
+    """Return the name of an ApiKey's Secret when the ApiKey gives none."""
+    return f"{api_key}-api-key"
