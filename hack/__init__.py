@@ -1,0 +1,1 @@
+"""Tools of the developers: the local cluster, the images for it and the demo."""
