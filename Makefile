@@ -24,17 +24,17 @@ $(ENVIRONMENT): requirements/dev.txt pyproject.toml hack/python-env
 
 .PHONY: demo
 demo: preflight $(ENVIRONMENT) ## one endpoint on a real cluster, called with the OpenAI SDK (RUNTIME=kind where Docker is)
-	@$(BIN)/python -m demo up --runtime $(RUNTIME)
+	@$(BIN)/python -m hack.demo up --runtime $(RUNTIME)
 
 .PHONY: demo-down
 demo-down: ## remove every trace of the demo
-	@$(BIN)/python -m demo down
+	@$(BIN)/python -m hack.demo down
 
 # -- tests ------------------------------------------------------------------------------------------------------------
 
 .PHONY: preflight
-preflight:
-	@true
+preflight: ## name everything that this machine lacks for the local cluster; seconds
+	@$$(hack/python-env) -m hack.cluster check
 
 .PHONY: test
 test: preflight lint tools ## every tier, one after another, cheapest first
@@ -53,7 +53,7 @@ test-dataplane: $(ENVIRONMENT) ## the gateway, over loopback
 	@$(BIN)/pytest tests/dataplane
 
 .PHONY: test-contract
-test-contract: $(ENVIRONMENT) ## layout, imports, CRDs, chart, documentation (needs helm: make tools)
+test-contract: $(ENVIRONMENT) ## layout, imports, CRDs, chart, documentation (needs helm: make tools GROUPS=client)
 	@$(BIN)/pytest tests/contract
 
 .PHONY: test-cluster
@@ -89,12 +89,12 @@ lock: $(ENVIRONMENT) ## resolve pyproject.toml into requirements/, with hashes a
 	    --generate-hashes --no-header --no-annotate -o requirements/$$extra.txt; done
 
 .PHONY: tools
-tools: $(ENVIRONMENT) ## compile the programs of the local cluster, helm among them (cached)
-	@$(BIN)/python -m cluster build
+tools: ## compile the programs of the local cluster, helm among them; cached (GROUPS=client: kubectl and helm)
+	@$$(hack/python-env) -m hack.cluster build $(GROUPS)
 
 .PHONY: images
 images: $(ENVIRONMENT) ## build the images of the operator and the gateway
-	@$(BIN)/python -m demo images
+	@$(BIN)/python -m hack.demo images
 
 .PHONY: clean
 clean: ## remove what was made here; the caches outside the clone stay

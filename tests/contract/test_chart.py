@@ -1,0 +1,295 @@
+"""The chart: what it renders, what it refuses, and that it agrees with the rest of the tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from helpers.helm import CHART, ROOT, HelmError, Manifest, container, helm, pick, render
+from helpers.kubernetes_schema import kubernetes_faults
+
+GOLDEN = Path(__file__).parent / "golden"
+Values = Mapping[str, Any]
+
+INGRESS = {"ingress.enabled": True, "ingress.host": "llm.example.com"}
+TABLE: dict[str, Values] = {
+    "defaults": {},
+    "ingress": INGRESS,
+    "ingress-tls": {**INGRESS, "ingress.tls": [{"hosts": ["llm.example.com"], "secretName": "t"}]},
+    "ingress-any-host": {"ingress.enabled": True, "ingress.className": "traefik"},
+    "ingress-annotations": {**INGRESS, "ingress.annotations": {"example.com/buffering": "off"}},
+    "placement": {
+        "operator.nodeSelector": {"disk": "ssd"},
+        "gateway.tolerations": [{"key": "spot", "operator": "Exists"}],
+        "gateway.affinity": {"nodeAffinity": {}},
+        "gateway.podAnnotations": {"prometheus.io/scrape": "true"},
+        "imagePullSecrets": ["registry"],
+    },
+    "images": {
+        "operator.image": {"repository": "localhost/op", "tag": "dev", "pullPolicy": "Never"},
+        "gateway.image": {"repository": "host:5000/a/gw", "tag": "1.2", "pullPolicy": "Always"},
+        "engine.image": "vllm/vllm-openai@sha256:" + "0" * 64,
+    },
+    "limits": {"gateway.maxBodyBytes": 1073741824, "gateway.drainSeconds": 0},
+    "without-crds": {"crds.install": False},
+    "as-a-subchart": {"global": {"anything": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[Manifest]:
+    return render()
+
+
+def test_lint_has_no_complaint() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
+
+
+@pytest.mark.parametrize("values", TABLE.values(), ids=TABLE)
+def test_everything_rendered_is_what_the_kubernetes_api_knows(values: Values) -> None:
+    objects = render(values)
+    assert [fault for obj in objects for fault in kubernetes_faults(obj)] == []
+    keys = [(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in objects]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "remedy"),
+    [
+        ({"gateway.replicas": 0}, "/gateway/replicas", "want 1"),
+        ({"gateway.replicas": "two"}, "/gateway/replicas", "want integer"),
+        ({"gateway.replica": 3}, "/gateway", "'replica' not allowed"),
+        ({"replicas": 3}, "at ''", "'replicas' not allowed"),
+        ({"gateway.maxBodyBytes": 1}, "/gateway/maxBodyBytes", "want 1,024"),
+        ({"gateway.drainSeconds": -1}, "/gateway/drainSeconds", "want 0"),
+        ({"gateway.timeouts.idleSeconds": 0.5}, "/gateway/timeouts/idleSeconds", "want integer"),
+        ({"gateway.timeouts.idle": "2m"}, "/gateway/timeouts", "'idle' not allowed"),
+        ({"gateway.image.pullPolicy": "Often"}, "/gateway/image/pullPolicy", "IfNotPresent"),
+        ({"operator.image.repository": "a:1"}, "/operator/image/repository", "pattern"),
+        ({"operator.podAnnotations": {"a": 1}}, "/operator/podAnnotations/a", "want string"),
+        ({"logLevel": "loud"}, "/logLevel", "'debug', 'info', 'warning', 'error'"),
+        ({"clusterDomain": "Cluster Local"}, "/clusterDomain", "pattern"),
+        ({"imagePullSecrets": [{"name": "a"}]}, "/imagePullSecrets/0", "want string"),
+        ({"ingress.enabled": "maybe"}, "/ingress/enabled", "want boolean"),
+        ({"ingress.host": "https://a"}, "/ingress/host", "pattern"),
+        ({"ingress.hosts": ["a"]}, "/ingress", "'hosts' not allowed"),
+        ({"crds.keep": True}, "/crds", "'keep' not allowed"),
+        ({"engine.image": "vllm/vllm-openai"}, "engine.image", "needs a tag"),
+        ({"engine.image": "localhost:5000/vllm"}, "engine.image", "needs a tag"),
+        ({"gateway.externalUrl": "llm.example.com"}, "gateway.externalUrl", "http(s)://HOST"),
+        ({"gateway.externalUrl": "https://a/"}, "gateway.externalUrl", "without a slash at the en"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_a_bad_value_is_refused_with_its_field_and_the_remedy(
+    values: Values, field: str, remedy: str
+) -> None:
+    with pytest.raises(HelmError) as refusal:
+        render(values)
+    assert field in str(refusal.value)
+    assert remedy in str(refusal.value)
+
+
+def test_an_old_cluster_is_refused() -> None:
+    with pytest.raises(HelmError, match=r"kubeVersion: >=1\.33"):
+        helm("template", "x", CHART, "--kube-version", "1.32.9")
+
+
+# -- access rights -----------------------------------------------------------------------
+
+
+def test_access_rights_are_the_committed_ones(objects: list[Manifest]) -> None:
+    rules = {
+        f"{o['kind']} {o['metadata']['name']}": o["rules"]
+        for o in objects
+        if o["kind"] in {"ClusterRole", "Role"}
+    }
+    assert rules == yaml.safe_load((GOLDEN / "rbac.yaml").read_text())
+
+
+def test_every_role_is_bound_to_its_own_part_only(objects: list[Manifest]) -> None:
+    bindings = [o for o in objects if o["kind"] in {"ClusterRoleBinding", "RoleBinding"}]
+    assert len(bindings) == 3
+    for binding in bindings:
+        (subject,) = binding["subjects"]
+        assert binding["roleRef"]["name"] == binding["metadata"]["name"]
+        assert binding["metadata"]["name"].endswith(subject["name"])
+        pick(objects, "ServiceAccount", subject["name"])
+
+
+# -- pods --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["operator", "gateway"])
+def test_pods_satisfy_the_restricted_standard_with_a_read_only_root(
+    objects: list[Manifest], part: str
+) -> None:
+    deployment = pick(objects, "Deployment", f"vllm-endpoints-{part}")
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container(deployment)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("drain_seconds", [0, 300, 3600])
+def test_the_grace_period_has_room_for_withdrawal_and_drain(drain_seconds: int) -> None:
+    deployment = pick(
+        render({"gateway.drainSeconds": drain_seconds}), "Deployment", "vllm-endpoints-gateway"
+    )
+    withdrawal = container(deployment)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace == withdrawal + drain_seconds + 10
+
+
+def test_probes_and_services_use_ports_that_exist(objects: list[Manifest]) -> None:
+    for part in ("operator", "gateway"):
+        deployment = container(pick(objects, "Deployment", f"vllm-endpoints-{part}"))
+        ports = {port["name"] for port in deployment["ports"]}
+        probes = [value for key, value in deployment.items() if key.endswith("Probe")]
+        assert probes
+        assert {probe["httpGet"]["port"] for probe in probes} <= ports
+    service = pick(objects, "Service", "vllm-endpoints-gateway")
+    assert [(p["port"], p["targetPort"]) for p in service["spec"]["ports"]] == [(80, "http")]
+
+
+def test_selectors_select_the_pods_of_one_part_of_one_release() -> None:
+    objects = render(release="one")
+    labels = {
+        o["metadata"]["name"]: o["spec"]["template"]["metadata"]["labels"]
+        for o in objects
+        if o["kind"] == "Deployment"
+    }
+    service = pick(objects, "Service", "one-vllm-endpoints-gateway")["spec"]["selector"]
+    budget = pick(objects, "PodDisruptionBudget", "one-vllm-endpoints-gateway")["spec"]["selector"]
+    for selector in (service, budget["matchLabels"]):
+        matching = [name for name, has in labels.items() if selector.items() <= has.items()]
+        assert matching == ["one-vllm-endpoints-gateway"]
+    assert service["app.kubernetes.io/instance"] == "one"
+
+
+@pytest.mark.parametrize(
+    ("values", "url"),
+    [
+        ({}, ""),
+        ({"gateway.externalUrl": "https://a.example.com/llm"}, "https://a.example.com/llm"),
+        (INGRESS, "http://llm.example.com"),
+        (TABLE["ingress-tls"], "https://llm.example.com"),
+        ({**INGRESS, "gateway.externalUrl": "https://b"}, "https://b"),
+        (TABLE["ingress-any-host"], ""),
+        ({**INGRESS, "ingress.host": "*.example.com"}, ""),
+    ],
+    ids=["none", "given", "ingress", "tls", "given-wins", "any-host", "wildcard"],
+)
+def test_the_external_url_is_the_value_or_what_the_ingress_says(values: Values, url: str) -> None:
+    operator = container(pick(render(values), "Deployment", "vllm-endpoints-operator"))
+    assert {"name": "VLLM_ENDPOINTS_EXTERNAL_URL", "value": url} in operator["env"]
+
+
+# -- releases ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [
+        ("vllm-endpoints", "vllm-endpoints-gateway"),
+        ("my-vllm-endpoints-2", "my-vllm-endpoints-2-gateway"),
+        ("llm", "llm-vllm-endpoints-gateway"),
+        ("r" * 53, "r" * 53 + "-gateway"),
+    ],
+    ids=["product", "contains-it", "other", "longest"],
+)
+def test_names_begin_with_the_release_and_fit_into_dns_labels(release: str, name: str) -> None:
+    objects = render(release=release)
+    pick(objects, "Deployment", name)
+    longest = max(len(o["metadata"]["name"]) for o in objects if o["metadata"].get("namespace"))
+    assert longest <= 63
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"release": "b"}, {"namespace": "b"}, {"release": "a-vllm", "namespace": "endpoints-a"}],
+    ids=["release", "namespace", "both"],
+)
+def test_two_releases_share_nothing_but_the_definitions(other: dict[str, str]) -> None:
+    def keys(objects: list[Manifest]) -> set[tuple[str, str, str]]:
+        return {
+            (o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"])
+            for o in objects
+            if o["kind"] != "CustomResourceDefinition"
+        }
+
+    names = {"release": "a", "namespace": "a"} | other
+    second = render(release=names["release"], namespace=names["namespace"])
+    assert not keys(render(release="a", namespace="a")) & keys(second)
+
+
+# -- custom resource definitions ---------------------------------------------------------
+
+
+def test_definitions_are_the_generated_ones_and_kept_on_uninstall(objects: list[Manifest]) -> None:
+    rendered = {
+        o["metadata"]["name"]: o for o in objects if o["kind"] == "CustomResourceDefinition"
+    }
+    generated = [yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")]
+    assert {definition["metadata"]["name"] for definition in generated} == rendered.keys()
+    for definition in generated:
+        kept = {"helm.sh/resource-policy": "keep"}
+        definition["metadata"].setdefault("annotations", {}).update(kept)
+        assert rendered[definition["metadata"]["name"]] == definition
+
+
+def test_definitions_can_be_left_out() -> None:
+    kinds = {o["kind"] for o in render({"crds.install": False})}
+    assert "CustomResourceDefinition" not in kinds
+
+
+def test_a_package_renders_as_the_folder_does(tmp_path: Path, objects: list[Manifest]) -> None:
+    helm("package", CHART, "--destination", tmp_path)
+    (package,) = tmp_path.glob("*.tgz")
+    assert render(chart=package) == objects
+
+
+# -- notes -------------------------------------------------------------------------------
+
+
+def notes(*flags: str) -> str:
+    text = helm("install", "llm", CHART, "--dry-run=client", "-n", "vllm-system", *flags)
+    return text.partition("NOTES:")[2]
+
+
+def test_the_notes_lead_from_the_installation_to_an_answer() -> None:
+    text = notes()
+    for step in (
+        "rollout status deployment/llm-vllm-endpoints-operator",
+        "kubectl apply -f -",
+        "kubectl wait inferenceendpoint/qwen --for=condition=Ready",
+        "kubectl get secret me-api-key",
+        "port-forward service/llm-vllm-endpoints-gateway",
+        "/chat/completions",
+    ):
+        assert step in text
+
+
+def test_the_notes_name_the_address_that_the_values_give() -> None:
+    text = notes("--set", "ingress.enabled=true,ingress.host=llm.example.com")
+    assert "OPENAI_BASE_URL=http://llm.example.com/v1" in text
+    assert "port-forward" not in text
+
+
+def test_the_objects_in_the_notes_are_valid() -> None:
+    block = re.search(r"<<EOF\n(.*?)^EOF$", notes(), re.DOTALL | re.MULTILINE)
+    assert block
+    kinds = [document["kind"] for document in yaml.safe_load_all(block[1])]
+    assert kinds == ["InferenceEndpoint", "ApiKey"]

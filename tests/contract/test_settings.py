@@ -1,0 +1,51 @@
+"""What both parts read is what the chart sets and what the reference documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import endpoint_gateway.settings
+import pytest
+
+import endpoint_operator.settings
+from helpers.helm import ROOT, container, pick, render
+
+PREFIX = "VLLM_ENDPOINTS_"
+REFERENCE = ROOT / "docs" / "reference" / "settings.md"
+MODELS = {
+    "operator": endpoint_operator.settings.Settings,
+    "gateway": endpoint_gateway.settings.Settings,
+}
+
+
+def variables(part: str) -> set[str]:
+    return {PREFIX + name.upper() for name in MODELS[part].model_fields}
+
+
+def rendered(part: str) -> dict[str, Any]:
+    deployment = pick(render(), "Deployment", f"vllm-endpoints-{part}")
+    return {item["name"]: item["value"] for item in container(deployment)["env"]}
+
+
+@pytest.mark.parametrize("part", MODELS)
+def test_the_chart_sets_every_variable_and_no_other(part: str) -> None:
+    assert rendered(part).keys() == variables(part)
+
+
+@pytest.mark.parametrize("part", MODELS)
+def test_the_charts_defaults_are_the_models(part: str) -> None:
+    fields = MODELS[part].model_fields
+    chart = rendered(part)
+    different = {
+        name: (chart[PREFIX + name.upper()], field.default)
+        for name, field in fields.items()
+        if not field.is_required() and chart[PREFIX + name.upper()] != str(field.default)
+    }
+    assert different == {}
+
+
+@pytest.mark.parametrize("part", MODELS)
+def test_every_variable_is_documented(part: str) -> None:
+    text = Path(REFERENCE).read_text()
+    assert [name for name in sorted(variables(part)) if f"`{name}`" not in text] == []
