@@ -123,8 +123,7 @@ def _has_veth(_: Path) -> bool:
 
 
 def _has_nftables(_: Path) -> bool:
-    rules = "table ip probe { chain c { type nat hook postrouting priority srcnat; masquerade; } }"
-    return _succeeds("unshare", "--net", "nft", rules)
+    return _succeeds("unshare", "--net", "nft", "-f", "-", stdin=MASQUERADING)
 
 
 def _has_cgroups(_: Path) -> bool:
@@ -148,8 +147,18 @@ def _has_overlay(root: Path) -> bool:
         return _succeeds("unshare", "--mount", *mount)
 
 
-def _succeeds(*argv: str) -> bool:
-    return run(argv, check=False).returncode == 0
+def _succeeds(*argv: str, stdin: str = "") -> bool:
+    return run(argv, stdin=stdin, check=False).returncode == 0
+
+
+# nft 1.0.6 wants each brace on a line of its own
+MASQUERADING = """table ip probe {
+  chain postrouting {
+    type nat hook postrouting priority srcnat;
+    masquerade
+  }
+}
+"""
 
 
 KERNEL_FEATURES: dict[str, Callable[[Path], bool]] = {
