@@ -1,0 +1,202 @@
+"""The composition root: what is built from what, and how the process lives and ends.
+
+Called by `__main__`, and by tests that want a whole gateway in their own event loop.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO, Protocol
+
+import uvicorn
+
+import kube_api
+
+from .balancer import Balancer
+from .catalog import Catalog, Keyring
+from .client import Receive, Send
+from .discovery import StaticDirectory, WatchedDirectory
+from .dispatch import Dispatcher, Timeouts
+from .metrics import AccessLog, Metrics
+from .pipeline import Pipeline
+from .routes import Application
+from .settings import Settings, StaticBackend
+from .upstream import Limits, Pool
+
+KEEP_ALIVE_SECONDS = 75
+"""How long a client's idle connection is kept: longer than ingresses keep theirs (60 s), so that
+it is they who hang up, and no request meets a connection that is just being closed."""
+
+_USER_AGENT = "vllm-endpoints-gateway"
+
+
+class Directory(Protocol):
+    """Endpoints and keys, and whether they are known yet."""
+
+    catalog: Catalog
+    keyring: Keyring
+
+    @property
+    def ready(self) -> bool:
+        """Say whether requests can be answered."""
+
+
+@dataclass(slots=True)
+class Phase:
+    """Whether the process is on its way out."""
+
+    ending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts that the process and the tests hold on to."""
+
+    application: Application
+    metrics: Metrics
+    pool: Pool
+    phase: Phase
+
+
+def build(
+    settings: Settings, directory: Directory, *, balancer: Balancer, log: BinaryIO
+) -> Gateway:
+    """Put a gateway together; `log` gets the access log's lines."""
+    metrics, phase = Metrics(), Phase()
+    pool = Pool(Limits(connect_seconds=settings.connect_timeout_seconds))
+    timeouts = Timeouts(
+        first_byte=settings.first_byte_timeout_seconds,
+        idle=settings.idle_timeout_seconds,
+        total=settings.total_timeout_seconds,
+    )
+    pipeline = Pipeline(
+        directory=directory,
+        dispatcher=Dispatcher(balancer=balancer, pool=pool, timeouts=timeouts, metrics=metrics),
+        metrics=metrics,
+        access_log=AccessLog(log),
+        max_body_bytes=settings.max_body_bytes,
+    )
+    application = Application(pipeline, is_ready=lambda: directory.ready and not phase.ending)
+    return Gateway(application, metrics, pool, phase)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with the process's signals left to `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def api_server(application: Application, settings: Settings) -> Server:
+    """Return the server of the API."""
+    return _server(
+        application,
+        port=settings.gateway_port,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+
+
+def metrics_server(metrics: Metrics, settings: Settings) -> Server:
+    """Return the server of /metrics, on a port of its own that nobody exposes."""
+    return _server(
+        partial(_metrics_page, metrics),
+        port=settings.metrics_port,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def _server(application: Any, **options: Any) -> Server:
+    config = uvicorn.Config(
+        application,
+        host="0.0.0.0",  # noqa: S104 - a pod's address is not known before
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        **options,
+    )
+    return Server(config)
+
+
+async def _metrics_page(
+    metrics: Metrics, scope: dict[str, Any], _receive: Receive, send: Send
+) -> None:
+    found = scope["path"] == "/metrics"
+    body = metrics.page() if found else b""
+    headers = [
+        (b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    status = 200 if found else 404
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextlib.asynccontextmanager
+async def _watching(settings: Settings, balancer: Balancer) -> AsyncIterator[Directory]:
+    """Give a directory that is kept up to date inside the block."""
+    async with kube_api.KubeClient(kube_api.load_config(), user_agent=_USER_AGENT) as api:
+        directory = WatchedDirectory(
+            partial(kube_api.watch, api),
+            namespace=settings.release_namespace,
+            keyring_secret=settings.keyring_secret,
+            root_key_secret=settings.root_key_secret,
+            on_change=partial(_forget_the_gone, balancer),
+        )
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(directory.run())
+            yield directory
+            following.cancel()
+
+
+def _forget_the_gone(balancer: Balancer, catalog: Catalog) -> None:
+    balancer.retain(replica for each in catalog.endpoints for replica in each.replicas)
+
+
+async def run(settings: Settings, backend: StaticBackend | None) -> None:
+    """Serve the cluster's endpoints, or the one backend, until told to end."""
+    balancer = Balancer()
+    if backend is not None:
+        await _serve(settings, StaticDirectory(backend), balancer)
+        return
+    async with _watching(settings, balancer) as directory:
+        await _serve(settings, directory, balancer)
+
+
+async def _serve(settings: Settings, directory: Directory, balancer: Balancer) -> None:
+    gateway = build(settings, directory, balancer=balancer, log=sys.stdout.buffer)
+    api = api_server(gateway.application, settings)
+    metrics = metrics_server(gateway.metrics, settings)
+    _end_on_signals(api, gateway.phase)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(metrics.serve())
+        await api.serve()
+        metrics.should_exit = True
+    gateway.pool.close()
+
+
+def _end_on_signals(server: Server, phase: Phase) -> None:
+    """End in order: readiness goes false, nothing new is accepted, what is in flight finishes.
+
+    In a cluster the pod's preStop sleep goes before, so that nobody sends any more. A second
+    signal ends at once.
+    """
+
+    def end() -> None:
+        server.force_exit = phase.ending
+        phase.ending = server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)

@@ -1,0 +1,101 @@
+"""Which replica of an endpoint gets the next request.
+
+Called by dispatch. `pick` is pure; `Balancer` keeps the counts that it decides on. Knows nothing
+of HTTP and opens nothing.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .catalog import Replica
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Load:
+    """What is known of one replica: requests in flight, and how connecting to it went lately."""
+
+    in_flight: int = 0
+    failures: int = 0
+    paused_until: float = 0.0
+
+
+_IDLE = Load()
+
+
+def pick(
+    replicas: Sequence[Replica], loads: Mapping[Replica, Load], *, now: float, turn: int
+) -> Replica | None:
+    """Return the replica with the fewest requests in flight among those that are not paused.
+
+    `turn` says where to begin, so that equals take turns. If all are paused, the one whose pause
+    ends first: a try that may fail is worth more than a refusal that is certain.
+    """
+    if not replicas:
+        return None
+    begin = turn % len(replicas)
+    ordered = (*replicas[begin:], *replicas[:begin])
+
+    def cost(replica: Replica) -> tuple[float, int]:
+        load = loads.get(replica, _IDLE)
+        return (load.paused_until if load.paused_until > now else 0.0, load.in_flight)
+
+    return min(ordered, key=cost)
+
+
+class Balancer:
+    """Counts the requests in flight at each replica and remembers those that can't be reached."""
+
+    def __init__(self) -> None:
+        self._loads: dict[Replica, Load] = {}
+        self._turn = 0
+
+    def lease(
+        self, replicas: Sequence[Replica], *, without: Collection[Replica], now: float
+    ) -> "Lease | None":
+        """Take a place at the best replica that is not in `without`; None if there is none."""
+        if without:
+            replicas = [replica for replica in replicas if replica not in without]
+        self._turn += 1
+        replica = pick(replicas, self._loads, now=now, turn=self._turn)
+        if replica is None:
+            return None
+        load = self._loads.setdefault(replica, Load())
+        load.in_flight += 1
+        return Lease(replica, load)
+
+    def retain(self, replicas: Iterable[Replica]) -> None:
+        """Forget the replicas that are no longer there; those still in use go with a later call."""
+        known = set(replicas)
+        self._loads = {
+            replica: load
+            for replica, load in self._loads.items()
+            if load.in_flight or replica in known
+        }
+
+
+class Lease:
+    """A place at one replica; whoever takes it gives it back with `release`, once."""
+
+    __slots__ = ("_load", "replica")
+
+    def __init__(self, replica: Replica, load: Load) -> None:
+        self.replica = replica
+        self._load = load
+
+    def reached(self) -> None:
+        """Note that the replica could be connected to."""
+        self._load.failures = 0
+        self._load.paused_until = 0.0
+
+    def unreachable(self, now: float) -> None:
+        """Note a failed connect: each one in a row doubles the pause that follows it."""
+        pause = min(FIRST_PAUSE_SECONDS * 2**self._load.failures, LONGEST_PAUSE_SECONDS)
+        self._load.failures += 1
+        self._load.paused_until = now + pause
+
+    def release(self) -> None:
+        """Give the place back."""
+        self._load.in_flight -= 1

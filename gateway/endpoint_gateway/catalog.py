@@ -1,0 +1,107 @@
+"""What the gateway knows: endpoints, their replicas and the keys, as immutable values.
+
+Discovery builds a Catalog and swaps it whole; everybody else only reads. Nothing here does I/O.
+The dictionaries that a request needs are made once, with the catalog.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+Names = Mapping[str, tuple["Endpoint", ...]]
+
+
+class Replica(NamedTuple):
+    """One engine, as one connects to it. A tuple, since it is hashed several times per request."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One InferenceEndpoint (or the static backend) and the replicas of it that are ready.
+
+    `served_names` are those that the engine answers to, the primary one first; empty means that
+    they are not known, so that any is passed on. `authorization` is the whole header value for the
+    engine. `created` is in seconds since 1970.
+    """
+
+    namespace: str
+    name: str
+    created: int = 0
+    served_names: tuple[str, ...] = ()
+    source: str = ""
+    authorization: bytes | None = None
+    replicas: tuple[Replica, ...] = ()
+
+    @property
+    def qualified_name(self) -> str:
+        """Return `namespace/name`, the one name that nobody else can claim."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key of the keyring, and what it may use.
+
+    `digest` is the key's SHA-256. `endpoints` are names in `namespace`; None means all of that
+    namespace. `everywhere` means every endpoint of the cluster.
+    """
+
+    digest: bytes
+    namespace: str
+    name: str
+    endpoints: frozenset[str] | None = None
+    everywhere: bool = False
+
+    def may_use(self, endpoint: Endpoint) -> bool:
+        """Say whether this key opens that endpoint."""
+        if self.everywhere:
+            return True
+        return endpoint.namespace == self.namespace and (
+            self.endpoints is None or endpoint.name in self.endpoints
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All endpoints, with an index for each way to name one; make it with `Catalog.of`.
+
+    Where several endpoints claim a name they are listed oldest first. `catch_all` is the static
+    backend of a gateway without a cluster: it takes every model.
+    """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    qualified: Mapping[tuple[str, str], Endpoint] = field(default_factory=dict)
+    named: Names = field(default_factory=dict)
+    served: Names = field(default_factory=dict)
+    catch_all: Endpoint | None = None
+
+    @classmethod
+    def of(cls, endpoints: Iterable[Endpoint], *, catch_all: Endpoint | None = None) -> "Catalog":
+        """Index these endpoints."""
+        ordered = tuple(sorted(endpoints, key=_age))
+        return cls(
+            endpoints=ordered,
+            qualified={(each.namespace, each.name): each for each in ordered},
+            named=_group((each.name, each) for each in ordered),
+            served=_group((name, each) for each in ordered for name in each.served_names),
+            catch_all=catch_all,
+        )
+
+
+def _age(endpoint: Endpoint) -> tuple[int, str, str]:
+    return (endpoint.created, endpoint.namespace, endpoint.name)
+
+
+def _group(claims: Iterable[tuple[str, Endpoint]]) -> dict[str, tuple[Endpoint, ...]]:
+    groups: defaultdict[str, list[Endpoint]] = defaultdict(list)
+    for name, endpoint in claims:
+        groups[name].append(endpoint)
+    return {name: tuple(group) for name, group in groups.items()}
+
+
+Keyring = Mapping[bytes, Key]
+"""The keys, by their digests."""

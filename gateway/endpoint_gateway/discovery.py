@@ -1,0 +1,290 @@
+"""Where endpoints and keys come from: watches on the Kubernetes API, or the environment.
+
+Run by app. Turns objects into an immutable Catalog and a keyring, and swaps each whole; a request
+that has begun keeps the one that it began with. Reads four things and writes nothing:
+InferenceEndpoints, the EndpointSlices of their engines, and the two Secrets that the operator keeps
+for us. While the API server is away, or a Secret can't be read as what it should be, the last that
+was known stays in force.
+"""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from kube_api import Event, Resource
+
+from .catalog import Catalog, Endpoint, Key, Keyring, Replica
+from .settings import StaticBackend
+
+logger = logging.getLogger(__name__)
+
+ENDPOINTS = Resource(
+    "serving.vllm-endpoints.dev", "v1alpha1", "inferenceendpoints", "InferenceEndpoint"
+)
+SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+SECRETS = Resource("", "v1", "secrets", "Secret")
+
+ENDPOINT_LABEL = "serving.vllm-endpoints.dev/endpoint"
+_SERVICE_LABEL = "kubernetes.io/service-name"
+
+_SETTLE_SECONDS = 0.05
+"""Events come in bursts (a rollout, a restart); the catalog is built once per burst."""
+
+Object = dict[str, Any]
+Name = tuple[str, str]
+
+
+class Watch(Protocol):
+    """How objects are watched: `kube_api.watch` with its client bound."""
+
+    def __call__(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[Event]:
+        """Yield the objects, then SYNCED, then every change, without end."""
+
+
+class StaticDirectory:
+    """One backend and some keys, known from the start."""
+
+    ready = True
+
+    def __init__(self, backend: StaticBackend) -> None:
+        parts = urlsplit(backend.backend_url)
+        secret = backend.backend_api_key
+        endpoint = Endpoint(
+            namespace="default",
+            name="default",
+            authorization=f"Bearer {secret}".encode() if secret else None,
+            replicas=(Replica(parts.hostname or "", parts.port or 80),),
+        )
+        self.catalog = Catalog.of([endpoint], catch_all=endpoint)
+        self.keyring: Keyring = {
+            key.digest: key
+            for key in (
+                Key(sha256(text.encode()).digest(), "", f"key-{number}", everywhere=True)
+                for number, text in enumerate(backend.api_keys, 1)
+            )
+        }
+
+
+class WatchedDirectory:
+    """What the API server says, as far as it is known."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        *,
+        namespace: str,
+        keyring_secret: str,
+        root_key_secret: str,
+        on_change: Callable[[Catalog], None],
+    ) -> None:
+        self.catalog = Catalog()
+        self.keyring: Keyring = {}
+        self._watch = watch
+        self._namespace = namespace
+        self._keyring_secret = keyring_secret
+        self._root_key_secret = root_key_secret
+        self._on_change = on_change
+        self._endpoints: dict[Name, tuple[str, Endpoint]] = {}
+        self._slices: dict[Name, tuple[Name, tuple[Replica, ...]]] = {}
+        self._root_key: bytes | None = None
+        self._has_keyring = False
+        self._built = False
+        self._unsynced = {"endpoints", "slices"}
+        self._pending: asyncio.TimerHandle | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Say whether keyring and catalog are known."""
+        return self._built and self._has_keyring
+
+    async def run(self) -> None:
+        """Follow the API server until cancelled. Raises what the watches raise (Forbidden)."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_endpoints())
+            group.create_task(self._follow_slices())
+            group.create_task(self._follow_secret(self._keyring_secret, self._take_keyring))
+            group.create_task(self._follow_secret(self._root_key_secret, self._take_root_key))
+
+    async def _follow_endpoints(self) -> None:
+        async for event in self._watch(ENDPOINTS):
+            if event.type == "SYNCED":
+                self._unsynced.discard("endpoints")
+            else:
+                parsed = None if event.type == "DELETED" else parse_endpoint(event.object)
+                _put(self._endpoints, name_of(event.object), parsed)
+            self._changed()
+
+    async def _follow_slices(self) -> None:
+        async for event in self._watch(SLICES, label_selector=ENDPOINT_LABEL):
+            if event.type == "SYNCED":
+                self._unsynced.discard("slices")
+            else:
+                parsed = None if event.type == "DELETED" else parse_slice(event.object)
+                _put(self._slices, name_of(event.object), parsed)
+            self._changed()
+
+    async def _follow_secret(self, name: str, take: Callable[[Object], None]) -> None:
+        selector = f"metadata.name={name}"
+        async for event in self._watch(SECRETS, namespace=self._namespace, field_selector=selector):
+            if event.type in ("ADDED", "MODIFIED"):
+                try:
+                    take(event.object)
+                except (KeyError, TypeError, ValueError) as error:
+                    # no trace: it would hold the Secret's content
+                    logger.error(
+                        "Secret %s is not as the operator writes it (%s); the last one that was "
+                        "stays in force",
+                        name,
+                        type(error).__name__,
+                    )
+            elif event.type == "DELETED":
+                logger.warning("Secret %s is gone; what it held stays in force", name)
+
+    def _take_keyring(self, secret: Object) -> None:
+        document = base64.b64decode(secret["data"]["keyring.json"], validate=True)
+        self.keyring = parse_keyring(document, release_namespace=self._namespace)
+        self._has_keyring = True
+
+    def _take_root_key(self, secret: Object) -> None:
+        self._root_key = base64.b64decode(secret["data"]["root-key"], validate=True)
+        self._changed()
+
+    def _changed(self) -> None:
+        known = not self._unsynced and self._root_key is not None
+        if known and self._pending is None:
+            loop = asyncio.get_running_loop()
+            delay = _SETTLE_SECONDS if self._built else 0.0
+            self._pending = loop.call_later(delay, self._swap)
+
+    def _swap(self) -> None:
+        self._pending = None
+        assert self._root_key is not None  # noqa: S101 - _changed looked
+        self.catalog = build_catalog(
+            self._endpoints.values(), self._slices.values(), root_key=self._root_key
+        )
+        self._built = True
+        self._on_change(self.catalog)
+
+
+def _put(store: dict[Name, Any], name: Name, value: object | None) -> None:
+    if value is None:
+        store.pop(name, None)
+    else:
+        store[name] = value
+
+
+def name_of(obj: Object) -> Name:
+    """Return namespace and name of an object."""
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def build_catalog(
+    endpoints: Iterable[tuple[str, Endpoint]],
+    slices: Iterable[tuple[Name, tuple[Replica, ...]]],
+    *,
+    root_key: bytes,
+) -> Catalog:
+    """Return the catalog of these endpoints (each with its UID) and their engines' replicas."""
+    replicas: dict[Name, list[Replica]] = {}
+    for owner, addresses in slices:
+        replicas.setdefault(owner, []).extend(addresses)
+    return Catalog.of(
+        replace(
+            endpoint,
+            authorization=b"Bearer " + engine_key(root_key, uid).encode(),
+            # a pod can be in two slices for a moment
+            replicas=tuple(sorted(set(replicas.get((endpoint.namespace, endpoint.name), ())))),
+        )
+        for uid, endpoint in endpoints
+    )
+
+
+def engine_key(root_key: bytes, uid: str) -> str:
+    """Return the key of the endpoint with this UID; the operator computes the same one."""
+    digest = hmac.new(root_key, f"engine-key/{uid}/1".encode(), sha256).hexdigest()
+    return f"sk-engine-{digest}"
+
+
+def parse_endpoint(obj: Object) -> tuple[str, Endpoint] | None:
+    """Return UID and endpoint; None where no spec was accepted yet, so that nothing is served."""
+    metadata = obj["metadata"]
+    served_names = (obj.get("status") or {}).get("servedNames")
+    if not served_names:
+        return None
+    model = (obj.get("spec") or {}).get("model") or {}
+    return metadata["uid"], Endpoint(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        created=int(datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()),
+        served_names=tuple(served_names),
+        source=model.get("source", ""),
+    )
+
+
+def parse_slice(obj: Object) -> tuple[Name, tuple[Replica, ...]] | None:
+    """Return whose engines these are and where; None where the slice is no engine Service's.
+
+    Only what is ready and not terminating: vLLM's /health stays 200 while it drains, so that this
+    is the only sign.
+    """
+    labels = obj["metadata"].get("labels") or {}
+    name = labels.get(ENDPOINT_LABEL)
+    ports = [each["port"] for each in obj.get("ports") or () if each.get("name") == "http"]
+    if name is None or labels.get(_SERVICE_LABEL) != f"{name}-engine" or not ports:
+        return None
+    replicas = tuple(
+        Replica(each["addresses"][0], ports[0])
+        for each in obj.get("endpoints") or ()
+        if _takes_requests(each.get("conditions") or {})
+    )
+    return (obj["metadata"]["namespace"], name), replicas
+
+
+def _takes_requests(conditions: Object) -> bool:
+    # by the API an absent `ready` means unknown and is to be read as true
+    return conditions.get("ready") is not False and not conditions.get("terminating")
+
+
+def parse_keyring(document: bytes, *, release_namespace: str) -> Keyring:
+    """Return the keys of the operator's keyring. Raises ValueError, KeyError, TypeError.
+
+    "*/*" opens the cluster only for keys of the release namespace; whoever may write an ApiKey
+    elsewhere would else open all of it.
+    """
+    content = msgspec.json.decode(document)
+    if content["version"] != 1:
+        raise ValueError("unknown version")
+    keys = (_parse_key(entry, release_namespace) for entry in content["keys"])
+    return {key.digest: key for key in keys}
+
+
+def _parse_key(entry: Object, release_namespace: str) -> Key:
+    names = frozenset(entry["endpoints"])
+    try:
+        digest = binascii.unhexlify(entry["sha256"])
+    except binascii.Error as error:
+        raise ValueError("not a digest") from error
+    return Key(
+        digest=digest,
+        namespace=entry["namespace"],
+        name=entry["name"],
+        endpoints=None if "*" in names else names,
+        everywhere="*/*" in names and entry["namespace"] == release_namespace,
+    )

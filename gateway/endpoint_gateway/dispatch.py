@@ -1,0 +1,254 @@
+"""From an endpoint to an answer that has begun: lease a replica, ask, and ask another if need be.
+
+Called by the pipeline as `async with dispatcher.open(...)`, whose end gives lease and connection
+back, whatever happened. Retries happen only here, only before a byte of an answer went to the
+client, and within one deadline: where nothing was sent (connect errors) or the engine said that it
+did not take the request (502, 503, and the 500 of a vLLM that drains). A connection that dies
+after the request was sent is not retried on another replica: a prompt that kills an engine must
+not be handed to all of them.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from types import TracebackType
+
+from .balancer import Balancer, Lease
+from .catalog import Endpoint, Replica
+from .errors import BackendTimeout, ConnectFailed, GatewayError, Headers, NoReplica
+from .headers import towards_engine
+from .metrics import Metrics, Record
+from .upstream import Connection, Patience, Pool
+
+MAX_ATTEMPTS = 5
+_MAX_ERROR_BYTES = 65536
+_RETRIED = frozenset({500, 502, 503})
+# vLLM 0.32 while it drains (--shutdown-timeout); its /health stays 200 all the while
+_DRAINING = b"cannot schedule new futures after shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits on time, in seconds. First byte and idle are for streams only."""
+
+    first_byte: float
+    idle: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of an engine. `headers` are the client's, as they came."""
+
+    path: str
+    headers: Headers
+    body: bytes = b""
+    method: str = "POST"
+    stream: bool = False
+    request_id: bytes = b""
+
+
+class Answer:
+    """An answer whose head is there; `body` says what of it was read already (a small error)."""
+
+    __slots__ = ("_connection", "_early")
+
+    def __init__(self, connection: Connection, early: bytes | None = None) -> None:
+        self._connection = connection
+        self._early = early
+
+    @property
+    def status(self) -> int:
+        """The engine's status."""
+        return self._connection.status
+
+    @property
+    def headers(self) -> Headers:
+        """The engine's headers, names in lower case."""
+        return self._connection.headers
+
+    async def read(self) -> bytes:
+        """Return the next piece of the body, b"" at its end. Raises as Connection.read does."""
+        if self._early is not None:
+            early, self._early = self._early, None
+            return early
+        return await self._connection.read()
+
+
+class Dispatcher:
+    """Asks the replicas of an endpoint."""
+
+    def __init__(
+        self, *, balancer: Balancer, pool: Pool, timeouts: Timeouts, metrics: Metrics
+    ) -> None:
+        self._balancer = balancer
+        self._pool = pool
+        self._timeouts = timeouts
+        self._metrics = metrics
+
+    def open(self, endpoint: Endpoint, request: Request, record: Record) -> "Attempts":
+        """Return the context whose beginning is an Answer and whose end gives all back.
+
+        Entering raises NoReplica, BackendFailed or BackendTimeout.
+        """
+        return Attempts(self, endpoint, request, record=record)
+
+    def patience(self, request: Request) -> Patience:
+        """Return the limits of a request that begins now."""
+        deadline = asyncio.get_running_loop().time() + self._timeouts.total
+        if not request.stream:
+            return Patience(deadline)
+        return Patience(deadline, self._timeouts.first_byte, self._timeouts.idle)
+
+    def lease(self, endpoint: Endpoint, *, without: set[Replica]) -> Lease | None:
+        """Take a place at a replica that was not tried yet."""
+        now = asyncio.get_running_loop().time()
+        return self._balancer.lease(endpoint.replicas, without=without, now=now)
+
+    async def ask(self, lease: Lease, request: list[bytes], patience: Patience) -> Connection:
+        """Send the request to the leased replica. Raises as Pool.request does."""
+        try:
+            connection = await self._pool.request(lease.replica, request, patience)
+        except ConnectFailed:
+            lease.unreachable(asyncio.get_running_loop().time())
+            raise
+        lease.reached()
+        return connection
+
+    def note_failure(self, endpoint: Endpoint, reason: str) -> None:
+        """Count an attempt that failed."""
+        self._metrics.upstream_error(endpoint.qualified_name, reason)
+
+    def note_retry(self, endpoint: Endpoint) -> None:
+        """Count an attempt that is made again."""
+        self._metrics.retry(endpoint.qualified_name)
+
+
+class Attempts:
+    """The attempts at one request; holds at most one lease and one connection at a time."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, endpoint: Endpoint, request: Request, *, record: Record
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._endpoint = endpoint
+        self._request = request
+        self._record = record
+        self._tried: set[Replica] = set()
+        self._lease: Lease | None = None
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Answer:
+        try:
+            return await self._first_good_answer()
+        except BaseException:
+            self._give_back()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._give_back()
+
+    async def _first_good_answer(self) -> Answer:
+        patience = self._dispatcher.patience(self._request)
+        failure: GatewayError = NoReplica("No replica of this endpoint is ready. Try again later.")
+        while self._record.attempts < MAX_ATTEMPTS:
+            if not self._lease_another():
+                raise failure
+            try:
+                answer = await self._attempt(patience)
+            except ConnectFailed as error:
+                failure = error
+                self._give_back(failed="connect")
+                continue
+            except GatewayError as error:
+                timed_out = isinstance(error, BackendTimeout)
+                self._dispatcher.note_failure(
+                    self._endpoint, "timeout" if timed_out else "connection"
+                )
+                raise
+            if answer is not None:
+                return answer
+            self._give_back()
+        raise failure
+
+    def _lease_another(self) -> bool:
+        lease = self._dispatcher.lease(self._endpoint, without=self._tried)
+        if lease is None:
+            return False
+        if self._record.attempts:
+            self._dispatcher.note_retry(self._endpoint)
+        self._record.attempts += 1
+        self._tried.add(lease.replica)
+        self._lease = lease
+        return True
+
+    async def _attempt(self, patience: Patience) -> Answer | None:
+        """Ask the leased replica; None where its answer was a refusal that another may not give.
+
+        Raises NoReplica where it drains and there is no other.
+        """
+        assert self._lease is not None  # noqa: S101 - _lease_another went before
+        sent = _render(self._request, self._endpoint, self._lease.replica)
+        connection = await self._dispatcher.ask(self._lease, sent, patience)
+        self._connection = connection
+        if connection.status not in _RETRIED:
+            return Answer(connection)
+        body = await _read_error(connection)
+        draining = _DRAINING in body
+        if connection.status == 500 and not draining:
+            return Answer(connection, body)
+        self._dispatcher.note_failure(
+            self._endpoint, "draining" if draining else str(connection.status)
+        )
+        if self._can_retry():
+            return None
+        if draining:
+            raise NoReplica("The only replica of this endpoint is shutting down. Try again later.")
+        return Answer(connection, body)
+
+    def _can_retry(self) -> bool:
+        others = any(replica not in self._tried for replica in self._endpoint.replicas)
+        return others and self._record.attempts < MAX_ATTEMPTS
+
+    def _give_back(self, *, failed: str | None = None) -> None:
+        if failed is not None:
+            self._dispatcher.note_failure(self._endpoint, failed)
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+
+async def _read_error(connection: Connection) -> bytes:
+    """Return the body of an error, or its beginning where it is longer than errors are."""
+    body = b""
+    while len(body) < _MAX_ERROR_BYTES and (piece := await connection.read()):
+        body += piece
+    return body
+
+
+def _render(request: Request, endpoint: Endpoint, replica: Replica) -> list[bytes]:
+    """Return the bytes of a request: our framing, our key, and the client's other headers."""
+    lines = [
+        b"%s %s HTTP/1.1\r\nhost: %s:%d\r\naccept-encoding: identity\r\nx-request-id: %s\r\n"
+        % (
+            request.method.encode(),
+            request.path.encode(),
+            replica.host.encode(),
+            replica.port,
+            request.request_id,
+        )
+    ]
+    lines += [b"%s: %s\r\n" % header for header in towards_engine(request.headers)]
+    if endpoint.authorization is not None:
+        lines.append(b"authorization: %s\r\n" % endpoint.authorization)
+    if request.method == "POST":
+        lines.append(b"content-length: %d\r\n" % len(request.body))
+    lines.append(b"\r\n")
+    return [b"".join(lines), request.body] if request.body else [b"".join(lines)]

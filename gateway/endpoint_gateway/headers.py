@@ -1,0 +1,82 @@
+"""Which headers cross the gateway, in which direction.
+
+Used by dispatch (towards the engine) and relay (towards the client). Refuses to carry anything
+that frames a message: both sides of the gateway frame their own, so that no two parsers can
+disagree about where a request ends.
+"""
+
+import re
+from collections.abc import Iterable
+from os import urandom
+
+Headers = list[tuple[bytes, bytes]]
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+    }
+)
+# accept-encoding: an answer is looked into on its way, so it may not come compressed
+_NOT_TO_ENGINE = _HOP_BY_HOP | {
+    b"host",
+    b"expect",
+    b"authorization",
+    b"x-api-key",
+    b"cookie",
+    b"accept-encoding",
+    b"x-request-id",
+}
+_NOT_TO_CLIENT = _HOP_BY_HOP | {b"server", b"date", b"x-request-id", b"www-authenticate"}
+
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+def find(headers: Headers, name: bytes) -> bytes | None:
+    """Return the first header of this (lower-case) name."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def towards_engine(headers: Headers) -> Headers:
+    """Return those headers of a client's request that the engine gets."""
+    return _without(headers, _NOT_TO_ENGINE)
+
+
+def towards_client(headers: Headers) -> Headers:
+    """Return those headers of an engine's answer that the client gets."""
+    return _without(headers, _NOT_TO_CLIENT)
+
+
+def _without(headers: Headers, dropped: frozenset[bytes]) -> Headers:
+    named = find(headers, b"connection")
+    if named is not None:
+        dropped = dropped | _tokens(value for name, value in headers if name == b"connection")
+    return [(name, value) for name, value in headers if name not in dropped]
+
+
+def _tokens(values: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(token.strip().lower() for value in values for token in value.split(b","))
+
+
+def request_id(headers: Headers) -> bytes:
+    """Return the client's `x-request-id` where it is one that can be logged as it is, else ours."""
+    given = find(headers, b"x-request-id")
+    if given is not None and _SANE_REQUEST_ID.fullmatch(given):
+        return given
+    return urandom(16).hex().encode()
+
+
+def media_type(headers: Headers) -> bytes:
+    """Return the `content-type` without its parameters, in lower case."""
+    return (find(headers, b"content-type") or b"").partition(b";")[0].strip().lower()

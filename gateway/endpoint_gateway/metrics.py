@@ -1,0 +1,184 @@
+"""What is written down of the requests: Prometheus metrics and one access-log line for each.
+
+Every layer fills in the same Record; the pipeline opens and closes it. Labels are bounded: routes
+are those of our table, endpoints those of the catalog, and never a text that a client chose. No
+prompt and no key is ever here.
+"""
+
+import time
+from collections.abc import Callable
+from typing import BinaryIO
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CLIENT_CLOSED = 499
+"""nginx's status for a client that left before its answer; it is only ever logged and counted."""
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Metrics:
+    """The gateway's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        labels = ("route", "endpoint", "status")
+        self._requests = Counter(
+            "vllm_endpoints_gateway_requests",
+            "Requests that ended, by route, endpoint and status (499: the client left).",
+            labels,
+            registry=self.registry,
+        )
+        self._in_flight = Gauge(
+            "vllm_endpoints_gateway_requests_in_flight",
+            "Requests that were begun and have not ended.",
+            registry=self.registry,
+        )
+        self._first_byte = Histogram(
+            "vllm_endpoints_gateway_time_to_first_byte_seconds",
+            "From a request's head to the first byte of its answer's body.",
+            ("route", "endpoint"),
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self._duration = Histogram(
+            "vllm_endpoints_gateway_request_duration_seconds",
+            "From a request's head to its end.",
+            ("route", "endpoint"),
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self._upstream_errors = Counter(
+            "vllm_endpoints_gateway_upstream_errors",
+            "Attempts at a replica that failed, by what went wrong.",
+            ("endpoint", "reason"),
+            registry=self.registry,
+        )
+        self._retries = Counter(
+            "vllm_endpoints_gateway_upstream_retries",
+            "Attempts that were made again, on another replica.",
+            ("endpoint",),
+            registry=self.registry,
+        )
+        self._counters: dict[tuple[str, str, int], Counter] = {}
+        self._histograms: dict[tuple[str, str], tuple[Histogram, Histogram]] = {}
+
+    def begin(self) -> None:
+        """Count a request that begins."""
+        self._in_flight.inc()
+
+    def end(self, record: "Record", *, now: float) -> None:
+        """Count a request that ended."""
+        self._in_flight.dec()
+        self._counter(record.route, record.endpoint, record.status).inc()
+        first_byte, duration = self._timings(record.route, record.endpoint)
+        if record.first_byte is not None:
+            first_byte.observe(record.first_byte - record.began)
+        duration.observe(now - record.began)
+
+    def upstream_error(self, endpoint: str, reason: str) -> None:
+        """Count an attempt that failed."""
+        self._upstream_errors.labels(endpoint, reason).inc()
+
+    def retry(self, endpoint: str) -> None:
+        """Count an attempt that is made again."""
+        self._retries.labels(endpoint).inc()
+
+    def page(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    # labels() takes a lock and formats its arguments at each call; the children are kept instead
+
+    def _counter(self, route: str, endpoint: str, status: int) -> Counter:
+        labels = (route, endpoint, status)
+        found = self._counters.get(labels)
+        if found is None:
+            found = self._counters[labels] = self._requests.labels(*labels)
+        return found
+
+    def _timings(self, route: str, endpoint: str) -> tuple[Histogram, Histogram]:
+        labels = (route, endpoint)
+        found = self._histograms.get(labels)
+        if found is None:
+            found = (self._first_byte.labels(*labels), self._duration.labels(*labels))
+            self._histograms[labels] = found
+        return found
+
+
+class Record:
+    """What is known of one request; times are `time.perf_counter()` seconds."""
+
+    __slots__ = (
+        "attempts",
+        "began",
+        "endpoint",
+        "error",
+        "first_byte",
+        "key",
+        "method",
+        "path",
+        "request_id",
+        "route",
+        "status",
+        "stream",
+    )
+
+    def __init__(self, *, method: str, path: str, request_id: str) -> None:
+        self.began = time.perf_counter()
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+        self.route = "none"
+        self.endpoint = ""
+        self.key = ""
+        self.status = CLIENT_CLOSED
+        self.stream = False
+        self.attempts = 0
+        self.error: str | None = None
+        self.first_byte: float | None = None
+
+    def saw_byte(self) -> None:
+        """Note the time of the first byte of the answer's body."""
+        if self.first_byte is None:
+            self.first_byte = time.perf_counter()
+
+
+class AccessLog:
+    """Writes one line of JSON per request to a binary stream.
+
+    `wall_clock` gives seconds since 1970.
+    """
+
+    def __init__(self, stream: BinaryIO, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self._stream = stream
+        self._wall_clock = wall_clock
+
+    def write(self, record: Record, *, now: float) -> None:
+        """Write this request's line."""
+        first_byte = record.first_byte
+        line = {
+            "time": round(self._wall_clock(), 3),
+            "log": "access",
+            "request_id": record.request_id,
+            "method": record.method,
+            "path": record.path,
+            "route": record.route,
+            "endpoint": record.endpoint,
+            "key": record.key,
+            "stream": record.stream,
+            "status": record.status,
+            "error": record.error,
+            "attempts": record.attempts,
+            "first_byte_ms": None if first_byte is None else _ms(first_byte - record.began),
+            "duration_ms": _ms(now - record.began),
+        }
+        self._stream.write(_encode(line) + b"\n")
+        self._stream.flush()
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)

@@ -1,0 +1,156 @@
+"""From an answer that has begun to the client, with the errors of engines put into one shape.
+
+Called by the pipeline. A stream of events is passed on event by event and followed to its end: it
+was a success only if `[DONE]` came, without an error or an abort before it. Any other answer is
+held until it is whole, so that one that breaks off can still become a 502; only one too large to
+be held is passed on as it comes.
+"""
+
+from typing import Any, Protocol
+
+import msgspec
+
+from .client import JSON, Reply
+from .errors import (
+    AnswerAborted,
+    BackendRefusedUs,
+    BadAnswer,
+    GatewayError,
+    Headers,
+    Unsupported,
+    envelope,
+)
+from .headers import media_type, towards_client
+from .sse import Stream, is_error_object, was_aborted
+
+MAX_HELD_BYTES = 4 << 20
+
+# nginx, and ingresses made of it, collect an answer unless told not to
+_STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+_ABORTED = "The model's engine gave up on this answer before it was complete."
+_TYPES = {404: "not_found", 429: "rate_limit_exceeded", 503: "backend_unreachable"}
+
+
+class Answer(Protocol):
+    """What is relayed: an engine's answer whose head is there."""
+
+    @property
+    def status(self) -> int:
+        """The engine's status."""
+
+    @property
+    def headers(self) -> Headers:
+        """The engine's headers."""
+
+    async def read(self) -> bytes:
+        """Return the next piece of the body, b"" at its end."""
+
+
+async def relay(answer: Answer, reply: Reply) -> None:
+    """Send this answer. Raises GatewayError; the reply knows how much of it has gone out."""
+    if 300 <= answer.status < 400:
+        raise BadAnswer("The model's engine sent a redirect.")
+    if answer.status >= 400:
+        await _relay_error(answer, reply)
+    elif media_type(answer.headers) == b"text/event-stream":
+        await _relay_stream(answer, reply)
+    else:
+        await _relay_whole(answer, reply)
+
+
+async def read_whole(answer: Answer) -> bytes:
+    """Return the body of a good answer. Raises BackendFailed where it is an error or too large."""
+    body, is_all = await _hold(answer)
+    if answer.status != 200 or not is_all:
+        raise BadAnswer(f"The model's engine answered with {answer.status}.")
+    return body
+
+
+async def _relay_stream(answer: Answer, reply: Reply) -> None:
+    headers = [header for header in towards_client(answer.headers) if header[0] != b"cache-control"]
+    await reply.start(answer.status, headers + _STREAM_HEADERS, streaming=True)
+    stream = Stream()
+    failure = await _pump(answer, reply, stream)
+    if stream.finished:
+        await reply.end()
+    elif stream.failed:
+        reply.note("engine_error")
+        await reply.end()
+    else:
+        await reply.fail(failure or AnswerAborted(_ABORTED), inside_event=stream.inside_event)
+
+
+async def _pump(answer: Answer, reply: Reply, stream: Stream) -> GatewayError | None:
+    """Pass the events on until they end; return what ended them before their time."""
+    try:
+        while piece := await answer.read():
+            if passed := stream.feed(piece):
+                await reply.write(passed)
+        if last := stream.end():
+            await reply.write(last)
+    except GatewayError as error:
+        return error
+    return None
+
+
+async def _relay_whole(answer: Answer, reply: Reply) -> None:
+    body, is_all = await _hold(answer)
+    if not is_all:
+        await _relay_large(answer, reply, begin=body)
+        return
+    if b'"abort"' in body and was_aborted(_object(body)):
+        raise AnswerAborted(_ABORTED)
+    await reply.whole(answer.status, towards_client(answer.headers), body)
+
+
+async def _relay_large(answer: Answer, reply: Reply, *, begin: bytes) -> None:
+    await reply.start(answer.status, towards_client(answer.headers))
+    piece = begin
+    while piece:
+        await reply.write(piece)
+        piece = await answer.read()
+    await reply.end()
+
+
+async def _hold(answer: Answer) -> tuple[bytes, bool]:
+    """Return the body, or its beginning if it is too large to be held, and which of the two."""
+    first = await answer.read()
+    held, size = [first], len(first)
+    while piece := await answer.read():
+        held.append(piece)
+        size += len(piece)
+        if size > MAX_HELD_BYTES:
+            return b"".join(held), False
+    return b"".join(held), True
+
+
+async def _relay_error(answer: Answer, reply: Reply) -> None:
+    """Pass on an error in OpenAI's shape as it is, and put any other into that shape."""
+    body, _ = await _hold(answer)
+    if answer.status == 401:
+        raise BackendRefusedUs("The model's engine did not accept this gateway.")
+    content = _object(body)
+    reply.note("engine_error")
+    if is_error_object(content.get("error")):
+        await reply.whole(answer.status, towards_client(answer.headers), body)
+        return
+    if answer.status == 404 and content.get("detail") == "Not Found":
+        raise Unsupported("The engine of this model does not serve this route.")
+    headers = [each for each in towards_client(answer.headers) if each[0] != b"content-type"]
+    await reply.whole(answer.status, [*headers, JSON], _wrapped(answer.status, content))
+
+
+def _wrapped(status: int, content: dict[str, Any]) -> bytes:
+    said = content.get("error") or content.get("detail")
+    message = said if isinstance(said, str) else f"The model's engine answered with {status}."
+    kind = _TYPES.get(status, "invalid_request" if status < 500 else "internal")
+    return envelope(message, kind=kind)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that the body is, or an empty one."""
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,119 @@
+"""Which endpoint a request means: by model, by path or by host, within what its key may use.
+
+Called by the pipeline with one catalog. Pure. What a key may not use is not there, so an answer
+never tells whether somebody else's endpoint exists.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from .catalog import Catalog, Endpoint, Key
+from .errors import EndpointNotFound, InvalidRequest, ModelNotFound
+from .peek import Peeked, with_model
+
+_LISTED = 20
+
+
+def by_model(catalog: Catalog, key: Key, model: str | None) -> Endpoint:
+    """Return the endpoint that this key means by that model.
+
+    Raises ModelNotFound, and InvalidRequest where there is no model to go by.
+    """
+    if model is not None:
+        found = find_model(catalog, key, model)
+        if found is not None:
+            return found
+    if catalog.catch_all is not None:
+        return catalog.catch_all
+    if model is None:
+        raise InvalidRequest("You must provide a `model` parameter.", param="model")
+    raise ModelNotFound(model, usable=_first(name for name, _ in models(catalog, key)))
+
+
+def find_model(catalog: Catalog, key: Key, model: str) -> Endpoint | None:
+    """Return the endpoint that has this name for this key: served, `name` or `namespace/name`."""
+    claims = [each for each in catalog.served.get(model, ()) if key.may_use(each)]
+    bare = _by_bare_name(catalog, key, model)
+    if bare is not None:
+        claims.append(bare)
+    if claims:
+        return min(claims, key=lambda each: (each.namespace != key.namespace, each.created))
+    namespace, slash, name = model.partition("/")
+    return _by_qualified_name(catalog, key, (namespace, name)) if slash else None
+
+
+def by_segment(catalog: Catalog, key: Key, segment: str) -> Endpoint:
+    """Return the endpoint of a path's first segment, `name` or `namespace.name`.
+
+    Raises EndpointNotFound.
+    """
+    namespace, dot, name = segment.partition(".")
+    if dot:
+        found = _by_qualified_name(catalog, key, (namespace, name))
+    else:
+        found = _by_bare_name(catalog, key, segment)
+    if found is None:
+        usable = (f"{each.namespace}.{each.name}" for each in usable_endpoints(catalog, key))
+        raise EndpointNotFound(segment, usable=_first(usable))
+    return found
+
+
+def by_host(catalog: Catalog, key: Key, host: bytes | None) -> Endpoint | None:
+    """Return the endpoint of a `Host: name.namespace[.svc[.DOMAIN]]`, if it is one.
+
+    Our own Service looks just so; it is told from an endpoint's by what is in the catalog.
+    """
+    if host is None or b"." not in host:
+        return None
+    labels = host.decode("latin-1").lower().partition(":")[0].rstrip(".").split(".")
+    if len(labels) > 2 and labels[2] != "svc":
+        return None
+    return _by_qualified_name(catalog, key, (labels[1], labels[0])) if len(labels) > 1 else None
+
+
+def _by_qualified_name(catalog: Catalog, key: Key, name: tuple[str, str]) -> Endpoint | None:
+    endpoint = catalog.qualified.get(name)
+    return endpoint if endpoint is not None and key.may_use(endpoint) else None
+
+
+def _by_bare_name(catalog: Catalog, key: Key, name: str) -> Endpoint | None:
+    """A bare name is one of the key's own namespace; for a key of all of them, if it is unique."""
+    usable = [each for each in catalog.named.get(name, ()) if key.may_use(each)]
+    own = [each for each in usable if each.namespace == key.namespace]
+    if own:
+        return own[0]
+    return usable[0] if len(usable) == 1 else None
+
+
+def usable_endpoints(catalog: Catalog, key: Key) -> Iterator[Endpoint]:
+    """Yield the endpoints that this key may use, oldest first."""
+    return (each for each in catalog.endpoints if key.may_use(each))
+
+
+def models(catalog: Catalog, key: Key) -> Iterator[tuple[str, Endpoint]]:
+    """Yield each model that this key may use, under a name that leads to it.
+
+    An endpoint all of whose served names lead to others is listed as `namespace/name`.
+    """
+    for endpoint in usable_endpoints(catalog, key):
+        names = [
+            name for name in endpoint.served_names if find_model(catalog, key, name) is endpoint
+        ]
+        for name in names or [endpoint.qualified_name]:
+            yield name, endpoint
+
+
+def _first(names: Iterable[str]) -> list[str]:
+    listed: list[str] = []
+    for name in names:
+        if len(listed) == _LISTED:
+            listed.append("...")
+            break
+        listed.append(name)
+    return listed
+
+
+def served_body(body: bytes, peeked: Peeked, endpoint: Endpoint) -> bytes:
+    """Return the body with a model that the engine serves; the same bytes where it has one."""
+    if peeked.model is None or not endpoint.served_names or peeked.model in endpoint.served_names:
+        return body
+    return with_model(body, peeked, endpoint.served_names[0])

@@ -1,0 +1,150 @@
+"""The gateway's settings, from the environment, once.
+
+Called by `__main__`. The chart sets every variable of `Settings`, and a contract test keeps chart
+and model together; `StaticBackend` is for a gateway without a cluster. `--help` shows both. A
+value that can't be used ends the process with a message that names the variable and the remedy.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from .errors import SettingsError
+
+PREFIX: Final = "VLLM_ENDPOINTS_"
+
+_ONLY_IN_A_CLUSTER = ("release_namespace", "keyring_secret", "root_key_secret")
+_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+M = TypeVar("M", bound=BaseModel)
+Seconds = Annotated[int, Field(ge=1, le=86400)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """What an administrator decides, one field per variable (upper case, with the prefix)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    release_namespace: str = Field(pattern=_NAME, description="namespace of the two Secrets below")
+    keyring_secret: str = Field(
+        pattern=_NAME, description="name of the Secret that tells which API keys are accepted"
+    )
+    root_key_secret: str = Field(
+        pattern=_NAME, description="name of the Secret from whose key the engines' keys derive"
+    )
+    gateway_port: Port = Field(default=8080, description="port of the API and of the probes")
+    metrics_port: Port = Field(default=9090, description="port of GET /metrics")
+    max_body_bytes: int = Field(
+        default=33554432, ge=1024, description="largest request body in bytes; a larger one is 413"
+    )
+    connect_timeout_seconds: Seconds = Field(
+        default=5, description="time in which a replica of the engine must accept a connection"
+    )
+    first_byte_timeout_seconds: Seconds = Field(
+        default=300, description="time until the first byte of a stream: that of a long prompt"
+    )
+    idle_timeout_seconds: Seconds = Field(
+        default=120, description="longest silence between two pieces of a stream"
+    )
+    total_timeout_seconds: Seconds = Field(
+        default=3600, description="longest duration of a request, retries included"
+    )
+    drain_seconds: Seconds = Field(
+        default=300, description="how long requests may go on after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe log line that is written"
+    )
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(key.strip() for key in value.split(",") if key.strip())
+    return value
+
+
+def _check_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "http" or not parts.hostname or parts.path.rstrip("/") not in ("", "/v1"):
+        raise ValueError("must be http://HOST:PORT (TLS towards an engine is not supported)")
+    return value
+
+
+class StaticBackend(BaseModel):
+    """One vLLM and the keys of its users, for a gateway without a cluster."""
+
+    model_config = ConfigDict(frozen=True)
+
+    backend_url: Annotated[str, AfterValidator(_check_url)] = Field(
+        description="address of the one vLLM behind a gateway without a cluster, http://HOST:PORT"
+    )
+    api_keys: Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)] = Field(
+        description="keys that clients of BACKEND_URL may use, separated by commas"
+    )
+    backend_api_key: str | None = Field(
+        default=None, description="key that the vLLM at BACKEND_URL wants, if it wants one"
+    )
+
+
+def load_settings(environ: Mapping[str, str]) -> tuple[Settings, StaticBackend | None]:
+    """Return the settings, and the static backend if one is given; empty counts as absent.
+
+    Raises SettingsError naming every wrong variable.
+    """
+    backend = None
+    given = _given(Settings, environ, prefix=PREFIX)
+    if any(_given(StaticBackend, environ)):
+        backend = _validate(StaticBackend, _given(StaticBackend, environ))
+        # nobody reads these without a cluster
+        given = dict.fromkeys(_ONLY_IN_A_CLUSTER, "none") | given
+    elif not any(name in given for name in _ONLY_IN_A_CLUSTER):
+        raise SettingsError(
+            f"{PREFIX}RELEASE_NAMESPACE: not set; the chart sets it in a cluster; without one, set "
+            "BACKEND_URL and API_KEYS to serve one vLLM"
+        )
+    return _validate(Settings, given, prefix=PREFIX), backend
+
+
+def _given(
+    model: type[BaseModel], environ: Mapping[str, str], *, prefix: str = ""
+) -> dict[str, str]:
+    found = {name: environ.get(prefix + name.upper()) for name in model.model_fields}
+    return {name: value for name, value in found.items() if value}
+
+
+def _validate(model: type[M], given: dict[str, str], *, prefix: str = "") -> M:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        faults = [_explain(model, fault, prefix=prefix) for fault in error.errors()]
+        raise SettingsError("\n".join(faults)) from error
+
+
+def _explain(model: type[BaseModel], fault: Any, *, prefix: str) -> str:
+    name = str(fault["loc"][0])
+    problem = fault["msg"].removeprefix("Value error, ")
+    meaning = model.model_fields[name].description
+    return f"{prefix}{name.upper()}: {problem}; set it to the {meaning}"
+
+
+def describe() -> str:
+    """Return the settings as text for people."""
+    return "\n".join(_described(Settings, prefix=PREFIX) + _described(StaticBackend))
+
+
+def _described(model: type[BaseModel], *, prefix: str = "") -> list[str]:
+    return [
+        f"  {prefix}{name.upper()}\n      {field.description}"
+        + ("" if field.is_required() or field.default is None else f" (default {field.default})")
+        for name, field in model.model_fields.items()
+    ]

@@ -1,0 +1,405 @@
+"""HTTP/1.1 towards the engines: connections, their pool, and one request on one of them.
+
+Called by dispatch, and the only module that opens connections to engines. It is our own, since
+relaying is what the gateway is for and every general client costs several times as much (the
+figures are in docs/adr/0003-gateway-http-stack.md). It speaks what an engine speaks and refuses
+the rest: no TLS, no proxies, no redirects, no compression, no upgrade.
+
+An answer is read as it comes. When its reader lags, reading from the socket stops, so that a slow
+client slows its engine instead of filling our memory. One timer per request watches all its
+limits: it looks at what has happened when it fires, so that an event costs no timer of its own.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import httptools
+
+from .catalog import Replica
+from .errors import (
+    BackendTimeout,
+    BadAnswer,
+    ConnectFailed,
+    ConnectionLost,
+    GatewayError,
+    Headers,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is taken from an engine, and how connections to it are kept.
+
+    `head_bytes` bounds a status line with its headers, and everything else that is not body
+    between two pieces of body (chunk extensions, trailers). `buffer_bytes` is what is read ahead of
+    a slow reader. `idle_seconds` must be shorter than the engine's own keep-alive (vLLM: 5 s), so
+    that it is seldom the engine who hangs up.
+    """
+
+    connect_seconds: float = 5.0
+    head_bytes: int = 65536
+    buffer_bytes: int = 65536
+    idle_seconds: float = 4.0
+    idle_connections: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one request may take. `deadline` is in the loop's time and covers everything.
+
+    `first_byte_seconds` and `idle_seconds` are None except for streams: until the first byte of
+    the body, and between two of them.
+    """
+
+    deadline: float
+    first_byte_seconds: float | None = None
+    idle_seconds: float | None = None
+
+
+class Connection(asyncio.Protocol):
+    """One connection, with the one request that is on it at a time."""
+
+    # ruff: noqa: D102 - the methods that only asyncio and httptools call are documented there
+
+    def __init__(self, pool: "Pool", replica: Replica, *, limits: Limits) -> None:
+        self.replica = replica
+        self.idle_since = 0.0
+        self._pool = pool
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpResponseParser(self)
+        self._closed = False
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self._error: GatewayError | None = None
+        self._got_bytes = False
+        self._head_done = False
+        self._complete = False
+        self._until_close = False
+        self._reusable = False
+        self._pieces: list[bytes] = []
+        self._buffered = 0
+        self._paused = False
+        self._body_seen = False
+        self._unaccounted = 0
+
+    # -- for dispatch and relay ---------------------------------------------------------------
+
+    def send(self, request: Sequence[bytes], patience: Patience) -> None:
+        """Send a whole request. The connection must be idle."""
+        self._reset()
+        self._busy = True
+        self._patience = patience
+        self._began = self._touched = self._loop.time()
+        self._transport.writelines(request)
+        self._watch_clock()
+
+    async def head(self) -> None:
+        """Wait until `status` and `headers` are there. Raises BackendFailed, BackendTimeout."""
+        while not self._head_done and self._error is None:
+            await self._wait()
+        if self._error is not None and not self._head_done:
+            raise self._error
+
+    async def read(self) -> bytes:
+        """Return what has come of the body since the last call, waiting for some; b"" at its end.
+
+        Raises BackendFailed and BackendTimeout, after the bytes that came before.
+        """
+        while not self._pieces and not self._complete and self._error is None:
+            await self._wait()
+        if self._pieces:
+            return self._take()
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    @property
+    def complete(self) -> bool:
+        """Say whether all of the answer has come (though it may not have been read)."""
+        return self._complete
+
+    def release(self) -> None:
+        """End the request: the connection goes back to the pool if it is fit to, else it closes."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._busy = False
+        self._pieces = []
+        if self._complete and self._reusable and not self._closed:
+            self._resume()
+            self._pool.put_back(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the connection at once; the engine then gives up on its request."""
+        if not self._closed:
+            self._transport.abort()
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._busy:
+            # an engine that talks out of turn would answer the next request with this
+            self.abort()
+            return
+        self._touched = self._loop.time()
+        self._got_bytes = True
+        self._unaccounted += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._spoiled(error)
+        if self._unaccounted > self._limits.head_bytes and not self._complete:
+            self._fail(BadAnswer("The model's engine sent more headers than we take."))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        if not self._busy:
+            self._pool.forget(self)
+        elif self._until_close and self._head_done and exc is None:
+            self._complete = True
+        elif not self._complete:
+            self._fail(_lost(untouched=not self._got_bytes))
+        self._wake()
+
+    # -- httptools ----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._reusable = False
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_done:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            return
+        self.status = status
+        self._until_close = not _is_framed(status, self.headers)
+        self._head_done = True
+        self._unaccounted = 0
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        if self._complete:
+            return
+        self._body_seen = True
+        self._unaccounted = 0
+        self._pieces.append(body)
+        self._buffered += len(body)
+        if self._buffered > self._limits.buffer_bytes and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if not self._head_done:
+            return  # an interim answer: the real one follows
+        self._complete = True
+        # what is left of a request that was answered early would be read as the next one's head
+        unsent = self._transport.get_write_buffer_size()
+        self._reusable = self._parser.should_keep_alive() and not unsent
+        self._wake()
+
+    # -- waiting and failing ------------------------------------------------------------------
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _take(self) -> bytes:
+        pieces, self._pieces, self._buffered = self._pieces, [], 0
+        self._resume()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _resume(self) -> None:
+        if self._paused and not self._closed:
+            self._paused = False
+            self._touched = self._loop.time()
+            self._transport.resume_reading()
+
+    def _spoiled(self, error: Exception) -> None:
+        """What follows is not HTTP: bad for this answer, or, if it is complete, for the next."""
+        self._reusable = False
+        if not self._complete:
+            failure = BadAnswer("The model's engine sent an answer that is not HTTP/1.1.")
+            failure.__cause__ = error
+            self._fail(failure)
+
+    def _fail(self, error: GatewayError) -> None:
+        if self._error is None:
+            self._error = error
+        self.abort()
+        self._wake()
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def _watch_clock(self) -> None:
+        due, error = self._limit()
+        if due > self._loop.time():
+            self._timer = self._loop.call_at(due, self._watch_clock)
+        elif not self._complete:
+            self._fail(error)
+
+    def _limit(self) -> tuple[float, BackendTimeout]:
+        """Return the time at which patience ends as things stand, and what to say then."""
+        patience = self._patience
+        due, text = patience.deadline, "The answer took longer than is allowed in total."
+        if not self._body_seen and patience.first_byte_seconds is not None:
+            first = self._began + patience.first_byte_seconds
+            if first < due:
+                due, text = first, "The model's engine did not begin to answer in time."
+        elif self._body_seen and patience.idle_seconds is not None:
+            # while the client lags it is the client that is slow
+            silent_since = self._loop.time() if self._pieces else self._touched
+            if silent_since + patience.idle_seconds < due:
+                due = silent_since + patience.idle_seconds
+                text = "The model's engine fell silent in the middle of its answer."
+        return due, BackendTimeout(text)
+
+
+def _is_framed(status: int, headers: Headers) -> bool:
+    """Say whether this head tells where its body ends other than by closing (RFC 9112, 6.3)."""
+    return status in (204, 304) or any(
+        name == b"content-length"
+        or (name == b"transfer-encoding" and value.lower().rstrip().endswith(b"chunked"))
+        for name, value in headers
+    )
+
+
+def _lost(*, untouched: bool) -> ConnectionLost:
+    return ConnectionLost(
+        "The connection to the model's engine was lost before its answer was complete.",
+        untouched=untouched,
+    )
+
+
+class Pool:
+    """Connections to engines: opens them, keeps those that are idle, and closes what is too old."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._idle: defaultdict[Replica, list[Connection]] = defaultdict(list)
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def request(
+        self, replica: Replica, request: Sequence[bytes], patience: Patience
+    ) -> Connection:
+        """Send a request and return its connection once the answer's head is there.
+
+        The caller gives the connection back with `release`. Raises BackendFailed and
+        BackendTimeout, and then there is nothing to give back. A kept connection that turns out
+        to be dead before a byte of the answer has come is replaced by a new one, once: the engine
+        hung up while the request was on its way (RFC 9112, 9.3.1).
+        """
+        connection = self._take_idle(replica)
+        if connection is not None:
+            try:
+                return await self._ask(connection, request, patience)
+            except ConnectionLost as lost:
+                if not lost.untouched:
+                    raise
+        connection = await self._connect(replica, patience)
+        return await self._ask(connection, request, patience)
+
+    async def _ask(
+        self, connection: Connection, request: Sequence[bytes], patience: Patience
+    ) -> Connection:
+        connection.send(request, patience)
+        try:
+            await connection.head()
+        except BaseException:
+            connection.release()
+            raise
+        return connection
+
+    async def _connect(self, replica: Replica, patience: Patience) -> Connection:
+        loop = asyncio.get_running_loop()
+        limit = min(loop.time() + self._limits.connect_seconds, patience.deadline)
+        try:
+            async with asyncio.timeout_at(limit):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self, replica, limits=self._limits), *replica
+                )
+        except OSError as error:  # TimeoutError is one
+            raise ConnectFailed("The model's engine could not be reached.") from error
+        return connection
+
+    def _take_idle(self, replica: Replica) -> Connection | None:
+        idle = self._idle.get(replica)
+        oldest = asyncio.get_running_loop().time() - self._limits.idle_seconds
+        while idle:
+            connection = idle.pop()
+            if connection.idle_since >= oldest:
+                return connection
+            connection.abort()
+        return None
+
+    def put_back(self, connection: Connection) -> None:
+        """Keep a connection whose request is over (Connection calls this)."""
+        idle = self._idle[connection.replica]
+        if len(idle) >= self._limits.idle_connections:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._limits.idle_seconds, self._sweep)
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that was closed while it was idle (Connection calls this)."""
+        idle = self._idle.get(connection.replica)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long, and the memory of replicas without any."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._limits.idle_seconds
+        kept: defaultdict[Replica, list[Connection]] = defaultdict(list)
+        for replica, connections in self._idle.items():
+            for connection in connections:
+                if connection.idle_since >= oldest:
+                    kept[replica].append(connection)
+                else:
+                    connection.abort()
+        self._idle = kept
+        self._sweeper = loop.call_later(self._limits.idle_seconds, self._sweep) if kept else None
+
+    def close(self) -> None:
+        """Close all idle connections; those with a request on them close with it."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
