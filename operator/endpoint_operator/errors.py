@@ -1,10 +1,11 @@
 """What can go wrong in the operator.
 
     OperatorError
-    ├── SettingsError    the environment is not usable; names variables and remedies
+    ├── SettingsError         the environment is not usable; names variables and remedies
     ├── InvalidObjectError    an object breaks rules; carries every fault with field and remedy
     ├── NameTakenError        an object that we would make exists and belongs to somebody else
-    └── RootKeyError     the root key Secret holds no usable key
+    ├── OwnerGoneError        an object was deleted while we worked for it
+    └── RootKeyError          the root key Secret holds no usable key
 
 Policy: what a user can mend becomes a condition in the object's status and is not retried until
 something changes; what the API server may mend (kube_api's errors) is retried by the queue with
@@ -46,6 +47,10 @@ class InvalidObjectError(OperatorError):
 
 class NameTakenError(OperatorError):
     """Objects with names that we need exist already and are not ours; the message names them."""
+
+
+class OwnerGoneError(OperatorError):
+    """The object that we work for was deleted meanwhile; there is nothing left to do."""
 
 
 class RootKeyError(OperatorError):

@@ -91,6 +91,7 @@ def _deployment(spec: InferenceEndpointSpec, inputs: Inputs) -> dict[str, Any]:
         "probe_period": workload.PROBE_PERIOD_SECONDS,
         "prestop": workload.PRESTOP_SECONDS,
         "port": names.ENGINE_PORT,
+        "user": workload.USER_ID,
         "home": vllm.HOME,
         "cache": vllm.CACHE,
         "config_directory": vllm.CONFIG_DIRECTORY,

@@ -20,12 +20,15 @@ HOME: Final = "/home/vllm"
 CACHE: Final = "/var/cache/vllm"
 
 ENVIRONMENT: Final = {
-    # the image's user has no entry in /etc/passwd: Torch asks for a name, others for a home
+    # older images have no passwd entry for our user: Torch asks for a name, others for a home
     "HOME": HOME,
     "USER": "vllm",
+    "LOGNAME": "vllm",
     "XDG_CACHE_HOME": f"{CACHE}/xdg",
     "HF_HOME": f"{CACHE}/huggingface",
     "VLLM_CACHE_ROOT": f"{CACHE}/vllm",
+    "VLLM_CONFIG_ROOT": f"{CACHE}/config",
+    "FLASHINFER_WORKSPACE_BASE": CACHE,
     "TORCHINDUCTOR_CACHE_DIR": f"{CACHE}/torchinductor",
     "TRITON_CACHE_DIR": f"{CACHE}/triton",
     "VLLM_NO_USAGE_STATS": "1",

@@ -1,9 +1,9 @@
 """The numbers of the Deployment: resources, probes, and the budget for stopping.
 
-What the stock image needs as a non-root user on a read-only root: a user id without an entry in
-/etc/passwd must be given HOME and USER, every cache a writable place (see ``vllm``), /tmp for
-sockets, and /dev/shm for the shared memory of the engine's processes, which Docker users get with
-``--ipc=host``. Nothing in it needs a capability or a privileged port.
+What the stock image needs as a non-root user on a read-only root: HOME, USER and LOGNAME, since
+older images have no passwd entry for the user; a writable place for every cache (see ``vllm``);
+/tmp for sockets and compiled code; and /dev/shm for the shared memory of the engine's processes,
+which Docker users get with ``--ipc=host``. Nothing in it needs a capability or a privileged port.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from endpoint_operator.api.v1alpha1 import InferenceEndpointSpec, Quantities
 
 GPU_RESOURCE: Final = "nvidia.com/gpu"
 GIB: Final = 2**30
+
+USER_ID: Final = 2000
+"""The user ``vllm`` of newer stock images, in group 0, to which they give their files."""
 
 PRESTOP_SECONDS: Final = 5
 """Time for every gateway to hear that the pod is going, before vLLM stops taking requests."""
@@ -70,7 +73,8 @@ def resources(spec: InferenceEndpointSpec) -> dict[str, dict[str, str]]:
     reserved = _amounts(requests, shared)
     if not requests.memory and not limits.memory:
         reserved["memory"] = values.canonical(shared, binary=True)
-    return {"requests": reserved | gpus, "limits": _amounts(limits, shared) | gpus}
+    both = {"requests": reserved | gpus, "limits": _amounts(limits, shared) | gpus}
+    return {kind: amounts for kind, amounts in both.items() if amounts}
 
 
 def _amounts(quantities: Quantities, shared: Fraction) -> dict[str, str]:

@@ -1,0 +1,66 @@
+"""The operator's process: settings, logging, one API client, kopf.
+
+Run as ``endpoint-operator`` or ``python -m endpoint_operator``. Ends with 0 after SIGTERM, with 1
+and one line that says what to do where it can't run, else never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+
+import kopf
+import uvloop
+
+from endpoint_operator.cluster import ApiCluster
+from endpoint_operator.controller import Controller
+from endpoint_operator.errors import OperatorError
+from endpoint_operator.handlers import build_registry
+from endpoint_operator.settings import Settings, load_settings
+from endpoint_operator.telemetry import configure_logging
+from kube_api import KubeClient, KubeError, load_config
+
+USER_AGENT = "vllm-endpoints-operator"
+
+
+async def serve(settings: Settings) -> None:
+    """Run until a signal comes or the controller fails; raises why it failed."""
+    async with KubeClient(load_config(), user_agent=USER_AGENT) as api:
+        controller = Controller(ApiCluster(api), settings)
+        stop = asyncio.Event()
+        await kopf.operator(
+            registry=build_registry(controller, stop.set),
+            clusterwide=True,
+            standalone=True,
+            stop_flag=stop,
+            liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
+        )
+        if controller.failure is not None:
+            raise controller.failure
+
+
+def main() -> None:
+    """Run the operator with the settings of the environment."""
+    problems: list[str] = []
+    try:
+        settings = load_settings(os.environ)
+        configure_logging(settings.log_level)
+        uvloop.run(serve(settings))
+    except* (OperatorError, KubeError) as group:
+        problems += map(str, leaves(group))
+    sys.exit("\n".join(problems) or None)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Bringing an owner's children to the desired state: claim, apply what differs, prune.
+
+``reconcile`` and ``apikeys`` call ``converge``. It touches nothing before every name is known to be
+free or ours, writes only what differs, and never sets a number of replicas that is somebody
+else's to set (ADR 0001).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from endpoint_operator.cache import Live, Object, Ref, ref_of
+from endpoint_operator.cluster import DEPLOYMENT, Cluster
+from endpoint_operator.drift import covers
+from endpoint_operator.errors import NameTakenError, OwnerGoneError
+
+
+async def converge(cluster: Cluster, owner: Live, desired: Sequence[Object]) -> None:
+    """Make the owner's children what is desired.
+
+    Raises NameTakenError, with nothing touched, where a name is somebody else's; OwnerGoneError
+    where the owner is known to be gone; and the ApiErrors of writes, with a part of it done.
+    """
+    found = await claim(cluster, owner, desired)
+    for child in desired:
+        await _apply_if_different(cluster, child, found.get(ref_of(child)))
+    await _prune(cluster, owner, {ref_of(child) for child in desired})
+
+
+async def claim(cluster: Cluster, owner: Live, desired: Sequence[Object]) -> dict[Ref, Live]:
+    """Return the children that exist; every other name is free.
+
+    Raises NameTakenError naming all objects that exist and aren't ours.
+    """
+    refs = [ref_of(child) for child in desired]
+    unseen = [ref for ref in refs if cluster.get(ref) is None]
+    if unseen:
+        await _require(cluster, owner)
+    asked = dict(zip(unseen, await asyncio.gather(*map(cluster.read, unseen)), strict=True))
+    found = {ref: live for ref in refs if (live := asked.get(ref) or cluster.get(ref))}
+    taken = [ref for ref, live in found.items() if live.owner().get("uid") != owner.uid]
+    if taken:
+        raise NameTakenError(
+            f"{', '.join(map(str, taken))} exists and is not of {owner.ref}: delete or rename it,"
+            f" or choose another name for the {owner.ref.kind}"
+        )
+    return found
+
+
+async def _require(cluster: Cluster, owner: Live) -> None:
+    """Ask whether the owner still exists before anything is created for it.
+
+    A deletion that kopf's watch missed would else be answered by children which the garbage
+    collector deletes and we create, for ever.
+    """
+    current = await cluster.read(owner.ref)
+    if current is None or current.uid != owner.uid:
+        raise OwnerGoneError(f"{owner.ref} was deleted")
+
+
+async def _apply_if_different(cluster: Cluster, child: Object, live: Live | None) -> None:
+    wanted = child if live is None else _without_replicas(child)
+    if live is None or not covers(live.object, wanted):
+        await cluster.apply(child if live is None else _keeping_replicas(wanted, live))
+
+
+def _without_replicas(child: Object) -> Object:
+    if child["kind"] != DEPLOYMENT:
+        return child
+    spec = {key: value for key, value in child["spec"].items() if key != "replicas"}
+    return child | {"spec": spec}
+
+
+def _keeping_replicas(child: Object, live: Live) -> Object:
+    """Return what to send for a child that exists.
+
+    As long as our applied set has ``replicas``, leaving it out would remove it and one replica
+    would be left: then the live number is sent, together with the version it was seen in, so
+    that a number written meanwhile is not undone (the API server answers Conflict).
+    """
+    if not live.owns_replicas:
+        return child
+    version = {"resourceVersion": live.object["metadata"]["resourceVersion"]}
+    return child | {
+        "metadata": child["metadata"] | version,
+        "spec": child["spec"] | {"replicas": live.object["spec"]["replicas"]},
+    }
+
+
+async def _prune(cluster: Cluster, owner: Live, wanted: set[Ref]) -> None:
+    for live in cluster.owned_by(owner.uid):
+        if live.ref not in wanted and not live.deleting:
+            await cluster.delete(live)

@@ -1,0 +1,185 @@
+"""The operator's only door to the API server: a cache to read and a few verbs to write.
+
+``reconcile`` and ``apikeys`` see the ``Cluster`` protocol, tests give them one in memory;
+``ApiCluster`` is the real one. It decides nothing. Every answer to a write goes into the cache
+before the caller gets it, so that the next reconcile knows of it without waiting for the watch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from endpoint_operator import names
+from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of, slim
+from kube_api import KubeClient, NotFound, Resource, watch
+
+logger = logging.getLogger(__name__)
+
+INFERENCE_ENDPOINT: Final = "InferenceEndpoint"
+API_KEY: Final = "ApiKey"
+DEPLOYMENT: Final = "Deployment"
+SECRET: Final = "Secret"  # noqa: S105 - a kind of object
+
+RESOURCES: Final = {
+    resource.kind: resource
+    for resource in (
+        Resource(names.GROUP, names.VERSION, "inferenceendpoints", INFERENCE_ENDPOINT),
+        Resource(names.GROUP, names.VERSION, "apikeys", API_KEY),
+        Resource("apps", "v1", "deployments", DEPLOYMENT),
+        Resource("", "v1", "services", "Service"),
+        Resource("", "v1", "configmaps", "ConfigMap"),
+        Resource("", "v1", "secrets", SECRET),
+    )
+}
+"""Every kind that the operator touches, by its name."""
+
+OWN_KINDS: Final = (INFERENCE_ENDPOINT, API_KEY)
+CHILD_KINDS: Final = (DEPLOYMENT, "Service", "ConfigMap", SECRET)
+
+MANAGED: Final = f"{names.MANAGED_BY}={names.MANAGER}"
+
+
+class Cluster(Protocol):
+    """What reconciling needs of a cluster. Every write may raise kube_api's ApiErrors."""
+
+    def get(self, ref: Ref) -> Live | None:
+        """Return what was last seen of an object, without asking."""
+
+    def of_kind(self, kind: str) -> Iterator[Live]:
+        """Yield what was last seen of every object of a kind."""
+
+    def owned_by(self, uid: str) -> list[Live]:
+        """Return what was last seen of the objects that an owner controls."""
+
+    async def read(self, ref: Ref) -> Live | None:
+        """Ask for an object; None if there is none."""
+
+    async def apply(self, obj: Object) -> Live:
+        """Create an object, or own and set the given fields of it (server-side apply)."""
+
+    async def delete(self, live: Live) -> None:
+        """Delete this very object, if it still exists."""
+
+    async def scale(self, live: Live, replicas: int) -> None:
+        """Write a Deployment's number of replicas through its scale subresource."""
+
+    async def write_status(self, ref: Ref, changed: Object) -> None:
+        """Change fields of an object's status; one that is gone needs none."""
+
+
+class ApiCluster:
+    """A real cluster."""
+
+    def __init__(self, api: KubeClient) -> None:
+        self._api = api
+        self._cache = Cache()
+
+    def get(self, ref: Ref) -> Live | None:
+        """Return what was last seen of an object."""
+        return self._cache.get(ref)
+
+    def of_kind(self, kind: str) -> Iterator[Live]:
+        """Yield what was last seen of every object of a kind."""
+        return self._cache.of_kind(kind)
+
+    def owned_by(self, uid: str) -> list[Live]:
+        """Return what was last seen of the objects that an owner controls."""
+        return self._cache.owned_by(uid)
+
+    async def read(self, ref: Ref) -> Live | None:
+        """Ask for an object; what is one of ours is remembered, or forgotten if it is gone."""
+        try:
+            obj = await self._api.get(RESOURCES[ref.kind], ref.namespace, ref.name)
+        except NotFound:
+            if known := self._cache.get(ref):
+                self._cache.remove(known)
+            return None
+        live = slim(obj)
+        if ref.kind in OWN_KINDS or _is_managed(obj):
+            self._cache.put(live)
+        return live
+
+    async def apply(self, obj: Object) -> Live:
+        """Apply an object with force: what we render is ours, whoever changed it."""
+        ref = ref_of(obj)
+        answer = await self._api.apply(RESOURCES[ref.kind], obj, field_manager=names.MANAGER)
+        logger.info("applied %s", ref)
+        return self._remember(answer)
+
+    async def create(self, obj: Object) -> Live:
+        """Create an object. Raises Conflict where one of its name exists."""
+        ref = ref_of(obj)
+        answer = await self._api.create(RESOURCES[ref.kind], obj)
+        logger.info("created %s", ref)
+        return self._remember(answer)
+
+    async def delete(self, live: Live) -> None:
+        """Delete this very object, guarded by its uid."""
+        ref = live.ref
+        try:
+            await self._api.delete(RESOURCES[ref.kind], ref.namespace, ref.name, uid=live.uid)
+        except NotFound:
+            pass
+        else:
+            logger.info("deleted %s", ref)
+        self._cache.remove(live)
+
+    async def scale(self, live: Live, replicas: int) -> None:
+        """Write a Deployment's number of replicas; the watch brings the result."""
+        await self._patch(live.ref, {"spec": {"replicas": replicas}}, "scale")
+        logger.info("scaled %s to %d", live.ref, replicas)
+
+    async def write_status(self, ref: Ref, changed: Object) -> None:
+        """Change fields of an object's status, and remember the answer."""
+        try:
+            answer = await self._patch(ref, {"status": changed}, "status")
+        except NotFound:
+            return  # deleted meanwhile
+        self._remember(answer)
+
+    async def load(self, kind: str) -> None:
+        """Read every object of a kind into the cache."""
+        for obj in await self._api.list(RESOURCES[kind]):
+            self._remember(obj)
+
+    async def follow(
+        self, kind: str, *, changed: Callable[[Live], None], synced: Callable[[], None]
+    ) -> None:
+        """Keep the cache of our children of one kind up to date, for ever.
+
+        Calls ``changed`` with each that is news, and ``synced`` after each complete list. Raises
+        Forbidden if the first list is refused.
+        """
+        async for event in watch(self._api, RESOURCES[kind], label_selector=MANAGED):
+            if event.type == "SYNCED":
+                synced()
+            elif live := self.observe(event.type, event.object):
+                changed(live)
+
+    def observe(self, kind: str | None, obj: Object) -> Live | None:
+        """Take note of a watch event; return the object if that was news."""
+        live = slim(obj)
+        news = self._cache.remove(live) if kind == "DELETED" else self._cache.put(live)
+        return live if news else None
+
+    async def _patch(self, ref: Ref, patch: Object, subresource: str) -> Object:
+        return await self._api.merge_patch(
+            RESOURCES[ref.kind],
+            ref.namespace,
+            ref.name,
+            patch=patch,
+            subresource=subresource,
+            field_manager=names.MANAGER,
+        )
+
+    def _remember(self, obj: Object) -> Live:
+        live = slim(obj)
+        self._cache.put(live)
+        return live
+
+
+def _is_managed(obj: dict[str, Any]) -> bool:
+    labels: dict[str, str] = obj["metadata"].get("labels", {})
+    return labels.get(names.MANAGED_BY) == names.MANAGER

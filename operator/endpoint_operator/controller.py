@@ -1,0 +1,169 @@
+"""The engine: watches fill the cache and the queue, workers empty the queue.
+
+``handlers`` starts and stops it with kopf and hands it what kopf sees of our own kinds; children it
+watches itself (measured: kopf's watches cost twice the CPU). Nothing is decided before every
+first list is in, since a missing object means "create" and a missing key means "revoke".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from endpoint_operator import keyring
+from endpoint_operator.apikeys import KEYRING, reconcile_api_key, reconcile_keyring
+from endpoint_operator.cache import Live, Object, Ref
+from endpoint_operator.cluster import (
+    API_KEY,
+    CHILD_KINDS,
+    INFERENCE_ENDPOINT,
+    OWN_KINDS,
+    SECRET,
+    ApiCluster,
+)
+from endpoint_operator.context import Context
+from endpoint_operator.reconcile import reconcile_endpoint
+from endpoint_operator.settings import Settings
+from endpoint_operator.telemetry import bound
+from endpoint_operator.workqueue import WorkQueue
+from kube_api import ApiError, Conflict
+
+logger = logging.getLogger(__name__)
+
+WORKERS: Final = 8
+"""Reconciles at a time; more gain nothing, the API server is the slower part (measured)."""
+
+STORIES: Final = {
+    INFERENCE_ENDPOINT: reconcile_endpoint,
+    API_KEY: reconcile_api_key,
+    KEYRING.kind: reconcile_keyring,
+}
+
+
+class Controller:
+    """Everything that runs besides kopf; ``failure`` is why it ended, if it did by itself."""
+
+    def __init__(self, cluster: ApiCluster, settings: Settings) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._queue: WorkQueue[Ref] = WorkQueue()
+        self._task: asyncio.Task[None] | None = None
+        self.failure: BaseException | None = None
+
+    def start(self, *, ended: Callable[[], None]) -> None:
+        """Begin; ``ended`` is called if it ends by itself, which only an error can cause."""
+        self._task = asyncio.create_task(self._run(), name="controller")
+        self._task.add_done_callback(lambda task: self._ended(task, ended))
+
+    async def stop(self) -> None:
+        """End: whatever is half done is taken up by the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def observe(self, change: str | None, obj: Object) -> None:
+        """Take note of what kopf saw of an endpoint or an ApiKey."""
+        if live := self._cluster.observe(change, obj):
+            self._wake(live)
+
+    async def _run(self) -> None:
+        context = await self._context()
+        async with asyncio.TaskGroup() as group:
+            synced = [asyncio.Event() for _ in CHILD_KINDS]
+            for kind, event in zip(CHILD_KINDS, synced, strict=True):
+                following = self._cluster.follow(kind, changed=self._wake, synced=event.set)
+                group.create_task(following, name=f"watch {kind}")
+            for kind in OWN_KINDS:
+                await self._cluster.load(kind)
+            for event in synced:
+                await event.wait()
+            self._wake_all()
+            logger.info("every first list is in; reconciling")
+            for number in range(WORKERS):
+                group.create_task(self._work(context), name=f"worker {number}")
+
+    async def _context(self) -> Context:
+        return Context(
+            cluster=self._cluster,
+            settings=self._settings,
+            root_key=await ensure_root_key(self._cluster, self._settings),
+            now=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            entropy=secrets.token_bytes,
+        )
+
+    def _wake(self, live: Live) -> None:
+        """Queue what a changed object concerns."""
+        for ref in concerned(live, self._settings):
+            self._queue.add(ref)
+
+    def _wake_all(self) -> None:
+        for kind in OWN_KINDS:
+            for live in self._cluster.of_kind(kind):
+                self._wake(live)
+        self._queue.add(KEYRING)
+
+    async def _work(self, context: Context) -> None:
+        while True:
+            ref = await self._queue.get()
+            try:
+                with bound(kind=ref.kind, namespace=ref.namespace, name=ref.name):
+                    await self._reconcile(context, ref)
+            finally:
+                self._queue.done(ref)
+
+    async def _reconcile(self, context: Context, ref: Ref) -> None:
+        """Run one story; whatever fails is tried again later and never stops the others."""
+        try:
+            outcome = await STORIES[ref.kind](context, ref)
+        except Conflict as error:
+            pause = self._queue.retry(ref)
+            logger.debug("changed meanwhile, again in %.2f s: %s", pause, error)
+        except ApiError as error:
+            pause = self._queue.retry(ref, at_least=error.retry_after)
+            logger.warning("failed, again in %.2f s: %s", pause, error)
+        except Exception:
+            pause = self._queue.retry(ref)
+            logger.exception("failed unexpectedly, again in %.2f s", pause)
+        else:
+            self._queue.forget(ref)
+            for other in outcome.then:
+                self._queue.add(other)
+            if outcome.again_after is not None:
+                self._queue.add_after(ref, outcome.again_after)
+
+    def _ended(self, task: asyncio.Task[None], ended: Callable[[], None]) -> None:
+        if not task.cancelled():
+            self.failure = task.exception()
+            ended()
+
+
+def concerned(live: Live, settings: Settings) -> list[Ref]:
+    """Return what has to be looked at when an object changed: itself, its owner, the keyring."""
+    ref = live.ref
+    if ref == Ref(SECRET, settings.release_namespace, settings.keyring_secret):
+        return [KEYRING]
+    owner = live.owner()
+    name = ref.name if ref.kind in OWN_KINDS else owner.get("name", "")
+    kind = ref.kind if ref.kind in OWN_KINDS else owner.get("kind", "")
+    if kind == INFERENCE_ENDPOINT:
+        return [Ref(kind, ref.namespace, name)]
+    if kind == API_KEY:
+        return [Ref(kind, ref.namespace, name), KEYRING]
+    return []
+
+
+async def ensure_root_key(cluster: ApiCluster, settings: Settings) -> bytes:
+    """Return the root key; make it if there is none. Raises RootKeyError and ApiErrors."""
+    namespace, name = settings.release_namespace, settings.root_key_secret
+    live = await cluster.read(Ref(SECRET, namespace, name))
+    if live is None:
+        made = keyring.root_key_secret(namespace, name, secrets.token_bytes(keyring.KEY_BYTES))
+        try:
+            live = await cluster.create(made)
+        except Conflict:  # another operator was faster
+            return await ensure_root_key(cluster, settings)
+    return keyring.read_root_key(live.object)

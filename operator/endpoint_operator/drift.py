@@ -1,0 +1,36 @@
+"""Whether a live object still says everything that we want of it.
+
+``reconcile`` asks before it applies: an apply that changes nothing costs the API server as much as
+a create. What others added (defaults, foreign fields, sidecars) is not drift. What we stopped
+wanting is not seen here but by the applied-hash annotation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+MERGE_KEYS: Final = ("uid", "mountPath", "name", "containerPort", "port")
+"""Fields by which Kubernetes tells the items of a list apart, in the lists that we write."""
+
+
+def covers(live: Any, desired: Any) -> bool:
+    """Return whether the live value has everything that the desired one has."""
+    if isinstance(desired, dict):
+        return isinstance(live, dict) and all(
+            key in live and covers(live[key], value) for key, value in desired.items()
+        )
+    if isinstance(desired, list):
+        return isinstance(live, list) and _covers_list(live, desired)
+    return bool(live == desired)
+
+
+def _covers_list(live: list[Any], desired: list[Any]) -> bool:
+    key = next((key for key in MERGE_KEYS if desired and _all_have(desired, key)), None)
+    if key is None:
+        return len(live) == len(desired) and all(map(covers, live, desired))
+    by_key = {item[key]: item for item in live if isinstance(item, dict) and key in item}
+    return all(item[key] in by_key and covers(by_key[item[key]], item) for item in desired)
+
+
+def _all_have(items: list[Any], key: str) -> bool:
+    return all(isinstance(item, dict) and key in item for item in items)
