@@ -35,7 +35,7 @@ TABLE: dict[str, Values] = {
         "gateway.image": {"repository": "host:5000/a/gw", "tag": "1.2", "pullPolicy": "Always"},
         "engine.image": "vllm/vllm-openai@sha256:" + "0" * 64,
     },
-    "limits": {"gateway.maxBodyBytes": 1073741824, "gateway.drainSeconds": 0},
+    "limits": {"gateway.maxBodyBytes": 1073741824, "gateway.drainSeconds": 1},
     "without-crds": {"crds.install": False},
     "as-a-subchart": {"global": {"anything": 1}},
 }
@@ -66,7 +66,7 @@ def test_everything_rendered_is_what_the_kubernetes_api_knows(values: Values) ->
         ({"gateway.replica": 3}, "/gateway", "'replica' not allowed"),
         ({"replicas": 3}, "at ''", "'replicas' not allowed"),
         ({"gateway.maxBodyBytes": 1}, "/gateway/maxBodyBytes", "want 1,024"),
-        ({"gateway.drainSeconds": -1}, "/gateway/drainSeconds", "want 0"),
+        ({"gateway.drainSeconds": 0}, "/gateway/drainSeconds", "want 1"),
         ({"gateway.timeouts.idleSeconds": 0.5}, "/gateway/timeouts/idleSeconds", "want integer"),
         ({"gateway.timeouts.idle": "2m"}, "/gateway/timeouts", "'idle' not allowed"),
         ({"gateway.image.pullPolicy": "Often"}, "/gateway/image/pullPolicy", "IfNotPresent"),
@@ -143,7 +143,7 @@ def test_pods_satisfy_the_restricted_standard_with_a_read_only_root(
     assert pod["enableServiceLinks"] is False
 
 
-@pytest.mark.parametrize("drain_seconds", [0, 300, 3600])
+@pytest.mark.parametrize("drain_seconds", [1, 300, 3600])
 def test_the_grace_period_has_room_for_withdrawal_and_drain(drain_seconds: int) -> None:
     deployment = pick(
         render({"gateway.drainSeconds": drain_seconds}), "Deployment", "vllm-endpoints-gateway"
@@ -288,7 +288,7 @@ def test_the_notes_name_the_address_that_the_values_give() -> None:
     assert "port-forward" not in text
 
 
-def test_the_objects_in_the_notes_are_valid() -> None:
+def test_the_objects_in_the_notes_can_be_pasted() -> None:
     block = re.search(r"<<EOF\n(.*?)^EOF$", notes(), re.DOTALL | re.MULTILINE)
     assert block
     kinds = [document["kind"] for document in yaml.safe_load_all(block[1])]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import endpoint_gateway.settings
 import pytest
 
+import endpoint_gateway.settings
 import endpoint_operator.settings
 from helpers.helm import ROOT, container, pick, render
 

@@ -1,0 +1,100 @@
+"""The documentation says what there is, all of it, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from helpers.helm import CHART, ROOT
+
+TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value and key not in {"requests", "limits"}:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def test_every_make_target_is_explained_by_make_help_and_by_the_guide_for_contributors() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
+    explained = set(re.findall(r"^([a-z][a-z0-9-]*):[^#\n]*## .+", makefile, re.MULTILINE))
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert targets == explained
+    assert [target for target in sorted(targets) if f"`make {target}" not in contributing] == []
+
+
+def test_phony_targets_are_declared() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    declared = re.findall(r"^\.PHONY: (\S+)\n(\S+):", makefile, re.MULTILINE)
+    assert [pair for pair in declared if pair[0] != pair[1]] == []
+    assert {name for name, _ in declared} == set(
+        re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE)
+    )
+
+
+def test_every_chart_value_is_documented_with_its_default() -> None:
+    text = (REFERENCE / "chart-values.md").read_text()
+    rows = dict(re.findall(r"^\| `([^`]+)` \| `?([^|`]*)`? \|", text, re.MULTILINE))
+    values = dict(leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+    assert rows.keys() == values.keys()
+    shown = {name: yaml.safe_load(default) for name, default in rows.items()}
+    assert shown == values
+
+
+@pytest.mark.parametrize("kind", ["inferenceendpoints", "apikeys"])
+def test_every_field_of_the_api_is_documented(kind: str) -> None:
+    definition = yaml.safe_load((ROOT / f"crds/serving.vllm-endpoints.dev_{kind}.yaml").read_text())
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    text = (REFERENCE / "api.md").read_text()
+    missing = [name for name in fields(schema["properties"]) if f"`{name}`" not in text]
+    assert missing == []
+
+
+def fields(properties: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, schema in properties.items():
+        if prefix == "" and name not in {"spec", "status"}:
+            continue
+        below = schema.get("properties")
+        # a free map declares only what it refuses
+        if below and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            yield from fields(below, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_into_the_tree_lead_to_a_file(text: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text.read_text())
+    inner = [link for link in links if "://" not in link]
+    assert [link for link in inner if not (text.parent / link).exists()] == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs" / "adr"
+    index = (folder / "README.md").read_text()
+    decisions = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert decisions
+    assert re.findall(r"\]\((\d{4}-[^)]+)\)", index) == decisions
+
+
+@pytest.mark.parametrize(
+    "package", ["operator/endpoint_operator", "gateway/endpoint_gateway", "kube/kube_api"]
+)
+def test_every_module_has_its_paragraph_in_the_architecture(package: str) -> None:
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    modules = {
+        path.stem if path.is_file() else path.name
+        for path in (ROOT / package).iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    } - {"__init__"}
+    assert [name for name in sorted(modules) if f"`{name}`" not in text] == []
