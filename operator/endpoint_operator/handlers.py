@@ -27,6 +27,7 @@ def build_registry(controller: Controller, stop: Callable[[], None]) -> kopf.Ope
     @kopf.on.cleanup(registry=registry)
     async def end(**_: Any) -> None:
         await controller.stop()
+        stop()  # else kopf 1.45 gives its own watcher of the flag five seconds to end
 
     @kopf.on.login(registry=registry)
     async def login(**arguments: Any) -> kopf.ConnectionInfo | None:

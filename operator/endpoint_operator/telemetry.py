@@ -51,5 +51,6 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # kopf tells every signal and handler call; ours say the same with more meaning
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    if level != "debug":
+        # kopf tells every signal and handler call; ours say the same with more meaning
+        logging.getLogger("kopf").setLevel(logging.WARNING)
