@@ -66,6 +66,10 @@ class Balancer:
         load.in_flight += 1
         return Lease(replica, load)
 
+    def in_flight(self, replica: Replica) -> int:
+        """Return how many requests are at this replica."""
+        return self._loads.get(replica, _IDLE).in_flight
+
     def retain(self, replicas: Iterable[Replica]) -> None:
         """Forget the replicas that are no longer there; those still in use go with a later call."""
         known = set(replicas)
