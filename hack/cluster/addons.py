@@ -65,13 +65,22 @@ def wait_ready(api: AdminApi, *, ingress: bool) -> None:
         )
 
 
-def add_gpus(api: AdminApi, count: int) -> None:
-    """Advertise GPUs that do not exist: pods that ask for one are scheduled, and find none."""
+def gpu_patches(count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Merge patches of a node's status and metadata that advertise GPUs which do not exist.
+
+    Pods that ask for one are scheduled, and find none. The kubelet keeps what it does not know.
+    """
     resources = {GPU_RESOURCE: str(count)}
-    node = f"/api/v1/nodes/{NODE}"
-    api.patch(f"{node}/status", {"status": {"capacity": resources, "allocatable": resources}})
     labels = GPU_LABELS | {"nvidia.com/gpu.count": str(count)}
-    api.patch(node, {"metadata": {"labels": labels}})
+    status = {"status": {"capacity": resources, "allocatable": resources}}
+    return status, {"metadata": {"labels": labels}}
+
+
+def add_gpus(api: AdminApi, count: int) -> None:
+    """Advertise that many GPUs on our node."""
+    status, metadata = gpu_patches(count)
+    api.patch(f"/api/v1/nodes/{NODE}/status", status)
+    api.patch(f"/api/v1/nodes/{NODE}", metadata)
 
 
 def _wait_deployment(api: AdminApi, namespace: str, name: str) -> None:

@@ -49,6 +49,12 @@ def provide_for_build(cache: Cache, groups: Collection[Group]) -> None:
     _refuse([*_faults_of_space(cache, groups, node=False)])
 
 
+def provide_for_images() -> None:
+    """Make sure that images can be built from Dockerfiles."""
+    _refuse([*_faults_of_root(node=True)])
+    debian.provide(IMAGE_PACKAGES)
+
+
 def _refuse(faults: list[str]) -> None:
     if faults:
         raise ClusterError("this machine lacks:\n" + "\n".join(f"  - {f}" for f in faults))

@@ -1,0 +1,117 @@
+"""The demo itself: each step with its time, then what to type to go on by hand."""
+
+from __future__ import annotations
+
+import os
+import string
+
+import openai
+
+from hack.cluster.processes import ClusterError
+from hack.cluster.progress import say, step
+from hack.demo import calls, deploy
+from hack.demo.runtimes import Runtime
+from hack.demo.session import Session
+from hack.images.catalog import IMAGES, REPOSITORY
+
+ENDPOINT = MODEL = "tiny"
+KEY_SECRET = "demo-api-key"  # noqa: S105 - the name of the object, not what is in it
+
+
+def tell(runtime: Runtime) -> None:
+    """From nothing to answers; ClusterError with what to look at when a step fails."""
+    with step("check this machine"):
+        runtime.prepare()
+    runtime.build(IMAGES)
+    session = runtime.start()
+    runtime.load(IMAGES)
+    url = deploy_everything(session)
+    key = deploy.read_key(session, KEY_SECRET)
+    talk(f"{session.url}/v1", key)
+    print(_by_hand(session, url))
+
+
+def deploy_everything(session: Session) -> str:
+    """Chart, endpoint and key, until the endpoint is ready; its URL."""
+    try:
+        with step(f"helm upgrade --install {deploy.RELEASE} charts/vllm-endpoints"):
+            deploy.install_chart(session, deploy.chart_values(session.url))
+        with step("kubectl apply -f examples/tiny.yaml"):
+            deploy.apply_file(session, deploy.EXAMPLE)
+        with step("a pod starts vLLM and loads the model", expect="about a minute"):
+            deploy.wait_ready(session, "demo", kind="apikey", timeout_seconds=60)
+            ready = deploy.wait_ready(session, ENDPOINT, report=lambda line: say(f"    {line}"))
+    except ClusterError as error:
+        raise ClusterError(f"{error}\n\n{_state(session)}") from error
+    return str(ready["status"]["url"])
+
+
+def talk(base_url: str, key: str) -> None:
+    """Everything the OpenAI SDK is promised; ClusterError where an error does not come."""
+    address = base_url.split("/")[2]
+    # a proxy in the environment could not reach an address of this machine
+    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), address)))
+    client = openai.OpenAI(base_url=base_url, api_key=key)
+    say(f'client = openai.OpenAI(base_url="{base_url}", api_key="{key[:6]}...")')
+    with step("models.list"):
+        say(f"    {calls.model_names(client)}")
+    with step("completions.create"):
+        say(f"    {calls.completion(client, MODEL)!r}")
+    with step("chat.completions.create"):
+        say(f"    {calls.chat(client, MODEL)!r}  (a model of random weights)")
+    with step("chat.completions.create, streamed"):
+        pieces = calls.streamed_chat(client, MODEL)
+        say(f"    {len(pieces)} pieces: {pieces[:6]} ...")
+    with step("a wrong key is refused"):
+        _show(calls.error_of_wrong_key(base_url, MODEL))
+    with step("a wrong model is refused"):
+        _show(calls.error_of_wrong_model(client))
+
+
+def _show(error: openai.APIStatusError | None) -> None:
+    if error is None:
+        raise ClusterError("the SDK raised nothing")
+    say(f"    openai.{type(error).__name__}: {error}")
+
+
+def _state(session: Session) -> str:
+    """What a person would look at first."""
+    pods = session.call_kubectl("get", "pods", "-A", "-o", "wide")
+    selector = "serving.vllm-endpoints.dev/endpoint"
+    logs = session.call_kubectl("logs", "-l", selector, "--tail=15", "--prefix")
+    operator = f"deployment/{deploy.RELEASE}-operator"
+    events = session.call_kubectl("get", "events", "-A", "--field-selector=type!=Normal")
+    settings = "\n".join(session.shell_settings())
+    look = f"{settings}\nkubectl -n {deploy.NAMESPACE} logs {operator}"
+    return f"{pods}\n{events}\n{logs}\nLook further with:\n{look}"
+
+
+def _by_hand(session: Session, url: str) -> str:
+    return BY_HAND.substitute(
+        settings="\n".join(session.shell_settings()),
+        url=url,
+        secret=KEY_SECRET,
+        model=MODEL,
+        endpoint=ENDPOINT,
+        python=REPOSITORY / ".venv/bin/python",
+    )
+
+
+BY_HAND = string.Template("""
+It runs. To go on by hand:
+
+$settings
+kubectl get inferenceendpoints,apikeys,pods -o wide
+export OPENAI_BASE_URL=$url
+export OPENAI_API_KEY=$$(kubectl get secret $secret -o jsonpath='{.data.api-key}' | base64 -d)
+curl $$OPENAI_BASE_URL/completions -H "Authorization: Bearer $$OPENAI_API_KEY" \\
+  -H 'Content-Type: application/json' -d '{"model": "$model", "prompt": "import os"}'
+$python - <<'EOF'
+from openai import OpenAI
+answer = OpenAI().completions.create(model="$model", prompt="import os")
+print(answer.choices[0].text)
+EOF
+kubectl scale inferenceendpoint $endpoint --replicas=2
+
+make demo-down   # removes every trace of the cluster
+""")

@@ -1,0 +1,151 @@
+"""Builds Dockerfiles with buildah, in a chroot, from a base image made of Debian packages.
+
+The base takes the name of Docker Hub's image, so that the very same Dockerfiles work with that
+one. pip's settings and the certificates of this machine are mounted while commands run; since
+the last stage of our Dockerfiles runs none, not even an empty mount point is left in an image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import ssl
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hack.cluster import archives, host
+from hack.cluster.processes import run
+from hack.cluster.progress import step
+from hack.cluster.state import locked
+from hack.images.catalog import REPOSITORY, Image
+
+BASE = "docker.io/library/python:3.11-slim-bookworm"
+SUITE = "bookworm"
+PACKAGES = "ca-certificates,python3,python3-pip,python3-venv"
+# where the official image has its Python
+LINKS = (
+    "for n in python pip; do"
+    ' ln -sf "/usr/bin/${n}3" "$1/usr/local/bin/$n";'
+    ' ln -sf "/usr/bin/${n}3" "$1/usr/local/bin/${n}3"; done'
+)
+CERTIFICATES = "/run/host-certificates.crt"
+WHEELS = "/run/host-wheels"
+
+Command = list[str | Path]
+
+
+class Builder:
+    """Builds images into the cache; one at a time, whoever asks."""
+
+    def __init__(self, cache_root: Path) -> None:
+        self._archives = cache_root / "images"
+        self._store = cache_root / "buildah"
+        self._lock = cache_root / "images.lock"
+
+    def archive(self, image: Image) -> Path:
+        """Where the archive of an image is, once it is built."""
+        key = hashlib.sha256(f"{image.key()} {self._base().name}".encode()).hexdigest()[:12]
+        return self._archives / f"{image.name}-{key}.tar"
+
+    def build(self, images: Iterable[Image]) -> list[Path]:
+        """Build what is not in the cache; the archives of all of them, in order."""
+        # named once: a source that is edited meanwhile must not give an old image a new key
+        wanted = {image: self.archive(image) for image in images}
+        missing = {image: out for image, out in wanted.items() if not out.exists()}
+        if missing:
+            with self._open_store():
+                self._build_all(missing)
+        return list(wanted.values())
+
+    def clean(self) -> None:
+        """Remove what a build that was killed has left: mounts and its store."""
+        host.unmount(self._store)
+        if self._store.exists():
+            shutil.rmtree(self._store)
+
+    def _build_all(self, missing: dict[Image, Path]) -> None:
+        base = self._base()
+        if not base.exists():
+            with step(f"image {BASE}", expect="about a minute; from Debian packages"):
+                self._make_base(base)
+        pulled = run(self._buildah("pull", "-q", f"oci-archive:{base}")).stdout.split()[-1]
+        run(self._buildah("tag", pulled, BASE))
+        for image, out in missing.items():
+            with step(f"image {image.reference}", expect=image.expect):
+                self._build_one(image, out)
+
+    def _build_one(self, image: Image, out: Path) -> None:
+        part = out.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with self._settings_of_this_machine() as volumes:
+            command = self._buildah("build", "--isolation", "chroot", "--network", "host")
+            command += ["--pull-never", "--layers=false", "--format", "oci", *volumes]
+            file = REPOSITORY / image.dockerfile
+            run([*command, "-f", file, "-t", image.reference, REPOSITORY], env=self._environment())
+        # compressing would take longer than everything that reads the archive saves by it
+        push = self._buildah("push", "-q", "--disable-compression", image.reference)
+        run([*push, f"oci-archive:{part}:{image.reference}"], env=self._environment())
+        run(self._buildah("rmi", "-f", image.reference))
+        part.rename(out)
+
+    def _base(self) -> Path:
+        key = hashlib.sha256(f"{SUITE} {PACKAGES} {LINKS}".encode()).hexdigest()[:12]
+        return self._archives / f"base-{key}.tar"
+
+    def _make_base(self, out: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=self._store) as scratch:
+            layer = Path(scratch, "layer.tar")
+            command: Command = ["mmdebstrap", "--variant=minbase", "--mode=root"]
+            command += [f"--include={PACKAGES}", f"--customize-hook={LINKS}"]
+            command += ["--aptopt=APT::Install-Recommends false"]
+            command += [f"--dpkgopt=path-exclude=/usr/share/{n}/*" for n in ("doc", "man")]
+            run([*command, SUITE, layer], env=self._environment())
+            archives.write(out, BASE, layer, {"Cmd": ["python3"]})
+
+    @contextlib.contextmanager
+    def _open_store(self) -> Iterator[None]:
+        """A fresh store for this run alone, so that nothing of it stays behind."""
+        self._archives.mkdir(parents=True, exist_ok=True)
+        with locked(self._lock, "the builder of images"):
+            self.clean()
+            (self._store / "tmp").mkdir(parents=True)
+            try:
+                yield
+            finally:
+                self.clean()
+
+    def _buildah(self, *argv: str) -> Command:
+        command: Command = ["buildah", "--storage-driver", "overlay"]
+        return [*command, "--root", self._store / "root", "--runroot", self._store / "run", *argv]
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"TMPDIR": str(self._store / "tmp")}
+
+    @contextlib.contextmanager
+    def _settings_of_this_machine(self) -> Iterator[list[str]]:
+        """Arguments that mount pip's settings and the certificates it trusts."""
+        settings = _pip_settings()
+        volumes = []
+        bundle = settings.pop("cert", "") or ssl.get_default_verify_paths().cafile or ""
+        if Path(bundle).is_file():
+            settings["cert"] = CERTIFICATES
+            volumes += ["--volume", f"{Path(bundle).resolve()}:{CERTIFICATES}:ro"]
+        wheels = settings.get("find-links", "")
+        if Path(wheels).is_dir() and wheels.startswith("/"):
+            settings["find-links"] = WHEELS
+            volumes += ["--volume", f"{wheels}:{WHEELS}:ro"]
+        with tempfile.NamedTemporaryFile("w", dir=self._store, suffix=".conf") as config:
+            config.write("[global]\n" + "".join(f"{k} = {v}\n" for k, v in settings.items()))
+            config.flush()
+            yield [*volumes, "--volume", f"{config.name}:/etc/pip.conf:ro"]
+
+
+def _pip_settings() -> dict[str, str]:
+    """This machine's pip settings, from files and environment; the later one wins."""
+    listed = run([sys.executable, "-m", "pip", "config", "list"], check=False).stdout
+    pairs = (line.partition("=") for line in listed.splitlines() if "=" in line)
+    return {key.rpartition(".")[2]: value.strip("'\"") for key, _, value in pairs}
