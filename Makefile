@@ -71,7 +71,7 @@ lint: $(ENVIRONMENT) ## ruff, mypy and the import rules
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/ruff format --quiet --check $(CODE) || { echo 'not formatted: run make fmt' >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary $(CODE)
-	@PYTHONPATH=operator:gateway:kube $(BIN)/lint-imports --no-timing
+	@PYTHONPATH=operator:gateway:kube $(BIN)/lint-imports --no-logo
 
 .PHONY: fmt
 fmt: $(ENVIRONMENT) ## format the code and mend what can be mended

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 TOP_LEVEL = {
-    *(".ci", ".gitignore", ".importlinter", ".pre-commit-config.yaml"),
+    *(".ci", ".dockerignore", ".gitignore", ".importlinter", ".pre-commit-config.yaml"),
     *("AGENTS.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"),
     *("Makefile", "pyproject.toml", "requirements", "kind-config.yaml"),
     *("operator", "gateway", "kube", "crds", "charts", "hack", "examples", "docs", "tests"),
