@@ -1,0 +1,42 @@
+"""What the control plane's tests share: settings, and a context on a cluster in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from endpoint_operator.context import Context
+from endpoint_operator.settings import Settings
+from helpers.builders import RELEASE_NAMESPACE
+from helpers.memory_cluster import MemoryCluster
+
+MakeContext = Callable[[MemoryCluster], Context]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(
+        release_namespace=RELEASE_NAMESPACE,
+        keyring_secret="vllm-endpoints-keyring",
+        root_key_secret="vllm-endpoints-root-key",
+        gateway_service="vllm-endpoints-gateway",
+        default_engine_image="vllm/vllm-openai:v0.33.0",
+    )
+
+
+@pytest.fixture
+def make_context(settings: Settings) -> MakeContext:
+    """Contexts whose time stands still and whose dice always show the next number."""
+    rolls = iter(range(256))
+
+    def make(cluster: MemoryCluster) -> Context:
+        return Context(
+            cluster=cluster,
+            settings=settings,
+            root_key=b"r" * 32,
+            now=lambda: "2026-11-21T12:00:00Z",
+            entropy=lambda size: bytes([next(rolls)]) * size,
+        )
+
+    return make

@@ -1,0 +1,57 @@
+"""Objects for tests: valid by default, so that a test shows only what matters to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from endpoint_operator import names
+
+Object = dict[str, Any]
+
+RELEASE_NAMESPACE = "vllm-system"
+
+
+def endpoint(
+    name: str = "qwen", namespace: str = "team-a", *, uid: str = "uid-1", **spec: Any
+) -> Object:
+    """Return an InferenceEndpoint; keywords replace fields of its spec."""
+    return custom("InferenceEndpoint", name, namespace, uid=uid, spec=endpoint_spec(**spec))
+
+
+def endpoint_spec(**changes: Any) -> Object:
+    """Return the spec of an endpoint; keywords replace its fields."""
+    return {"model": {"source": "hf://Qwen/Qwen2.5-7B-Instruct"}, **changes}
+
+
+def api_key(
+    name: str = "ci", namespace: str = "team-a", *, uid: str = "uid-key", **spec: Any
+) -> Object:
+    """Return an ApiKey; keywords replace fields of its spec."""
+    return custom("ApiKey", name, namespace, uid=uid, spec={"endpoints": ["*"], **spec})
+
+
+def custom(kind: str, name: str, namespace: str, *, uid: str, spec: Object) -> Object:
+    """Return an object of ours as the API server returns a new one."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace, "uid": uid, "generation": 1},
+        "spec": spec,
+    }
+
+
+def secret(name: str, namespace: str, data: Mapping[str, str], *, owner_uid: str = "") -> Object:
+    """Return a Secret that nobody of ours made, unless it has an owner."""
+    meta: Object = {"name": name, "namespace": namespace}
+    if owner_uid:
+        meta["ownerReferences"] = [
+            {"kind": "ApiKey", "name": "ci", "uid": owner_uid, "controller": True}
+        ]
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": dict(data)}
+
+
+def condition_of(body: Object, kind: str) -> Object:
+    """Return one condition of an object; an empty one if it has none of that type."""
+    known = body.get("status", {}).get("conditions", ())
+    return next((condition for condition in known if condition["type"] == kind), {})

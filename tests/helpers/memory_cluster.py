@@ -1,0 +1,139 @@
+"""A cluster in memory: enough of server-side apply for the stories of the operator.
+
+One field manager, no defaults, no controllers. What the API server really does is for the tests
+under cluster/ to show. ``writes`` lists every write as (verb, Ref).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of
+from kube_api import ApiError, Conflict
+
+
+class MemoryCluster:
+    """The Cluster protocol, with its objects at hand."""
+
+    def __init__(self, *objects: Object) -> None:
+        self._stored: dict[Ref, Live] = {}
+        self._applied: dict[Ref, Object] = {}
+        self._cache = Cache()
+        self._version = 0
+        self.writes: list[tuple[str, Ref]] = []
+        self.refusals: dict[Ref, ApiError] = {}
+        for obj in objects:
+            self.put(obj)
+
+    def put(self, obj: Object, *, seen: bool = True) -> Object:
+        """Store an object as somebody else's write; ``seen``: the operator's watch reports it."""
+        live = self._store(copy.deepcopy(obj))
+        if seen:
+            self._cache.put(live)
+        return live.object
+
+    def vanish(self, ref: Ref) -> None:
+        """Delete an object behind the operator's back, with no watch reporting it."""
+        self._stored.pop(ref, None)
+
+    def remove(self, ref: Ref) -> None:
+        """Delete an object; the operator's watch reports it."""
+        self._cache.remove(self._stored.pop(ref))
+
+    def edit(self, ref: Ref, **spec: Any) -> None:
+        """Change fields of an object's spec as a user does."""
+        obj = copy.deepcopy(self._stored[ref].object)
+        obj["spec"] |= spec
+        obj["metadata"]["generation"] = obj["metadata"].get("generation", 1) + 1
+        self.put(obj)
+
+    def stored(self, ref: Ref) -> Object:
+        """Return an object as it is now. Raises KeyError if there is none."""
+        return self._stored[ref].object
+
+    def of_this_kind(self, kind: str) -> list[Object]:
+        """Return the objects of a kind as they are now."""
+        return [live.object for ref, live in sorted(self._stored.items()) if ref.kind == kind]
+
+    def get(self, ref: Ref) -> Live | None:
+        """Return what was last seen of an object."""
+        return self._cache.get(ref)
+
+    def of_kind(self, kind: str) -> Iterator[Live]:
+        """Yield what was last seen of every object of a kind."""
+        return self._cache.of_kind(kind)
+
+    def owned_by(self, uid: str) -> list[Live]:
+        """Return what was last seen of the objects that an owner controls."""
+        return self._cache.owned_by(uid)
+
+    async def read(self, ref: Ref) -> Live | None:
+        """Return an object as it is now."""
+        return self._stored.get(ref)
+
+    async def apply(self, obj: Object) -> Live:
+        """Create an object, or set the given fields and remove those given last time only."""
+        ref = ref_of(obj)
+        if refusal := self.refusals.get(ref):
+            raise refusal
+        self.writes.append(("apply", ref))
+        known = self._stored.get(ref)
+        wanted = obj["metadata"].get("resourceVersion")
+        if known and wanted and wanted != known.object["metadata"]["resourceVersion"]:
+            raise Conflict(409, "the object has been modified")
+        merged = copy.deepcopy(known.object) if known else {}
+        _unset(merged, self._applied.get(ref, {}), obj)
+        _merge(merged, obj)
+        self._applied[ref] = copy.deepcopy(obj)
+        live = self._store(merged, owns_replicas="replicas" in obj.get("spec", {}))
+        self._cache.put(live)
+        return live
+
+    async def delete(self, live: Live) -> None:
+        """Delete an object."""
+        self.writes.append(("delete", live.ref))
+        self._stored.pop(live.ref, None)
+        self._cache.remove(live)
+
+    async def scale(self, live: Live, replicas: int) -> None:
+        """Set the number of replicas, which takes the field from the applied set."""
+        self.writes.append(("scale", live.ref))
+        obj = copy.deepcopy(self._stored[live.ref].object)
+        obj["spec"]["replicas"] = replicas
+        self._applied.get(live.ref, {"spec": {}})["spec"].pop("replicas", None)
+        self._cache.put(self._store(obj))
+
+    async def write_status(self, ref: Ref, changed: Object) -> None:
+        """Set fields of an object's status."""
+        self.writes.append(("status", ref))
+        obj = copy.deepcopy(self._stored[ref].object)
+        obj["status"] = obj.get("status", {}) | changed
+        self._cache.put(self._store(obj))
+
+    def _store(self, obj: Object, *, owns_replicas: bool = False) -> Live:
+        self._version += 1
+        meta = obj["metadata"]
+        meta["resourceVersion"] = str(self._version)
+        meta.setdefault("uid", f"uid-of-{obj['kind']}-{meta['name']}-{self._version}")
+        meta.setdefault("generation", 1)
+        live = Live(obj, owns_replicas)
+        self._stored[live.ref] = live
+        return live
+
+
+def _unset(target: Any, before: Any, after: Any) -> None:
+    for key, value in before.items() if isinstance(target, dict) else ():
+        if key not in after:
+            target.pop(key, None)
+        elif isinstance(value, dict) and isinstance(after[key], dict):
+            _unset(target.get(key, {}), value, after[key])
+
+
+def _merge(target: Object, given: Object) -> None:
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = copy.deepcopy(value)
