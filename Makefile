@@ -8,8 +8,8 @@ BIN := .venv/bin
 ENVIRONMENT := .venv/.made
 TIERS := controlplane dataplane contract cluster e2e
 CODE := operator gateway kube hack tests
-# native: a single-node cluster of host processes, as root; kind: the same in Docker
-RUNTIME ?= native
+# local: a single-node cluster of processes of this machine, as root; kind: the same in Docker
+RUNTIME ?= local
 
 .PHONY: help
 help: ## list the targets
@@ -23,12 +23,12 @@ $(ENVIRONMENT): requirements/dev.txt pyproject.toml hack/python-env
 # -- the demo ---------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: preflight $(ENVIRONMENT) ## one endpoint on a real cluster, called with the OpenAI SDK (RUNTIME=kind where Docker is)
-	@$(BIN)/python -m hack.demo up --runtime $(RUNTIME)
+demo: $(if $(filter kind,$(RUNTIME)),,preflight) $(ENVIRONMENT) ## one endpoint on a real cluster, called with the OpenAI SDK (RUNTIME=kind: in Docker)
+	@$(BIN)/python -m hack.demo --runtime $(RUNTIME)
 
 .PHONY: demo-down
 demo-down: ## remove every trace of the demo
-	@$(BIN)/python -m hack.demo down
+	@$$(hack/python-env) -m hack.demo.down
 
 # -- tests ------------------------------------------------------------------------------------------------------------
 
@@ -93,8 +93,8 @@ tools: ## compile the programs of the local cluster, helm among them; cached (GR
 	@$$(hack/python-env) -m hack.cluster build $(GROUPS)
 
 .PHONY: images
-images: $(ENVIRONMENT) ## build the images of the operator and the gateway
-	@$(BIN)/python -m hack.demo images
+images: ## build the images of operator and gateway without Docker, and print where the archives are
+	@$$(hack/python-env) -m hack.images operator gateway
 
 .PHONY: clean
 clean: ## remove what was made here; the caches outside the clone stay

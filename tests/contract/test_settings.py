@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import endpoint_gateway.settings
 import endpoint_operator.settings
@@ -13,7 +14,7 @@ from helpers.helm import ROOT, container, pick, render
 
 PREFIX = "VLLM_ENDPOINTS_"
 REFERENCE = ROOT / "docs" / "reference" / "settings.md"
-MODELS = {
+MODELS: dict[str, type[BaseModel]] = {
     "operator": endpoint_operator.settings.Settings,
     "gateway": endpoint_gateway.settings.Settings,
 }

@@ -1,0 +1,179 @@
+"""The documents in which operator and gateway meet: one writes them, the other reads them.
+
+Neither imports the other, so each has its own copy of every name and rule. These tests hand what
+the operator makes to what the gateway reads it with.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from endpoint_gateway import discovery
+from endpoint_gateway.catalog import Endpoint, Keyring
+from endpoint_operator import keyring, names, status
+from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
+from endpoint_operator.desired import Inputs, desired_objects
+from helpers.helm import ROOT
+
+RELEASE_NAMESPACE = "vllm-system"
+
+
+def api_key(namespace: str, endpoints: list[str]) -> ApiKey:
+    return ApiKey(namespace, "ci", "uid", 1, ApiKeySpec(endpoints=endpoints))
+
+
+def as_gateway_reads(*entries: keyring.Entry) -> Keyring:
+    secret = keyring.keyring_secret(RELEASE_NAMESPACE, "keyring", entries)
+    document = base64.b64decode(secret["data"]["keyring.json"])
+    return discovery.parse_keyring(document, release_namespace=RELEASE_NAMESPACE)
+
+
+@given(root_key=st.binary(min_size=32, max_size=64), uid=st.text(min_size=1, max_size=40))
+def test_both_derive_the_same_key_for_an_engine(root_key: bytes, uid: str) -> None:
+    assert keyring.engine_key(root_key, uid) == discovery.engine_key(root_key, uid)
+
+
+def test_the_key_of_an_engine_never_changes_with_a_release() -> None:
+    # an operator that derives another one would restart every engine of every user
+    key = keyring.engine_key(bytes(range(32)), "5a3c6e1e-0000-4000-8000-000000000000")
+    assert key == "sk-engine-3ef1163ef63eb2b3201c11387ef6ab958e593cb72e0fca9b8be71ab8628c60e8"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "scope", "opened"),
+    [
+        ("team-a", ["qwen"], {"team-a/qwen"}),
+        ("team-a", ["*"], {"team-a/qwen", "team-a/llama"}),
+        ("team-a", ["*/*"], set()),
+        (RELEASE_NAMESPACE, ["*"], {f"{RELEASE_NAMESPACE}/own"}),
+        (
+            RELEASE_NAMESPACE,
+            ["*/*"],
+            {"team-a/qwen", "team-a/llama", "team-b/qwen", f"{RELEASE_NAMESPACE}/own"},
+        ),
+    ],
+    ids=["by-name", "namespace", "cluster-from-elsewhere", "release-namespace", "cluster"],
+)
+def test_a_key_in_the_keyring_opens_what_its_object_says(
+    namespace: str, scope: list[str], opened: set[str]
+) -> None:
+    entry = keyring.entry(api_key(namespace, scope), "sk-secret")
+    (key,) = as_gateway_reads(entry).values()
+    endpoints = [
+        Endpoint("team-a", "qwen"),
+        Endpoint("team-a", "llama"),
+        Endpoint("team-b", "qwen"),
+        Endpoint(RELEASE_NAMESPACE, "own"),
+    ]
+    assert {e.qualified_name for e in endpoints if key.may_use(e)} == opened
+
+
+def test_an_empty_keyring_opens_nothing() -> None:
+    assert as_gateway_reads() == {}
+
+
+# -- endpoints and their replicas --------------------------------------------------------------
+
+
+def endpoint() -> dict[str, Any]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "InferenceEndpoint",
+        "metadata": {
+            "name": "qwen",
+            "namespace": "team-a",
+            "uid": "the-uid",
+            "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {"model": {"source": "hf://Qwen/Qwen2.5-7B-Instruct", "servedNames": ["a", "b"]}},
+    }
+
+
+def with_status(accepted: status.Finding, facts: status.Facts | None) -> dict[str, Any]:
+    body = endpoint()
+    computed = status.endpoint_status(body, None, accepted=accepted, facts=facts, now="now")
+    return body | {"status": computed}
+
+
+def test_an_accepted_endpoint_is_routed_by_its_served_names() -> None:
+    facts = status.Facts(url="u", served_names=["a", "b"], image="i")
+    parsed = discovery.parse_endpoint(with_status(status.ACCEPTANCE, facts))
+    assert parsed is not None
+    uid, routed = parsed
+    assert (uid, routed.namespace, routed.name) == ("the-uid", "team-a", "qwen")
+    assert routed.served_names == ("a", "b")
+
+
+def test_an_endpoint_that_was_never_accepted_is_not_routed() -> None:
+    refused = status.Finding(holds=False, reason=status.INVALID_SPEC, message="m")
+    assert discovery.parse_endpoint(with_status(refused, None)) is None
+
+
+def children() -> dict[tuple[str, str], dict[str, Any]]:
+    inputs = Inputs(image="i:1", engine_key="k", gateway_host="gw.ns.svc.cluster.local")
+    objects = desired_objects(parse_endpoint(endpoint()), inputs)
+    return {(o["kind"], o["metadata"]["name"]): o for o in objects}
+
+
+def test_slices_of_the_engine_service_are_found_and_read() -> None:
+    service = children()["Service", "qwen-engine"]
+    # the controller copies the labels of the Service, adds its name, and takes names of ports
+    slice_: dict[str, Any] = {
+        "metadata": {
+            "name": "qwen-engine-abc",
+            "namespace": service["metadata"]["namespace"],
+            "labels": service["metadata"]["labels"]
+            | {"kubernetes.io/service-name": service["metadata"]["name"]},
+        },
+        "ports": [
+            {"name": port["name"], "port": names.ENGINE_PORT} for port in service["spec"]["ports"]
+        ],
+        "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}],
+    }
+    assert discovery.ENDPOINT_LABEL in slice_["metadata"]["labels"]
+    assert discovery.parse_slice(slice_) == (("team-a", "qwen"), (("10.0.0.1", 8000),))
+
+
+def test_slices_of_the_service_that_leads_to_the_gateway_are_not_replicas() -> None:
+    service = children()["Service", "qwen"]
+    labels = service["metadata"]["labels"] | {"kubernetes.io/service-name": "qwen"}
+    slice_ = {"metadata": {"name": "s", "namespace": "team-a", "labels": labels}, "ports": []}
+    assert discovery.parse_slice(slice_) is None
+
+
+def test_the_engine_service_publishes_ready_pods_only() -> None:
+    assert "publishNotReadyAddresses" not in children()["Service", "qwen-engine"]["spec"]
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plural", ["inferenceendpoints", "apikeys"])
+def test_kinds_are_called_as_their_definitions_say(plural: str) -> None:
+    definition = yaml.safe_load((ROOT / f"crds/{names.GROUP}_{plural}.yaml").read_text())["spec"]
+    assert definition["group"] == names.GROUP
+    assert [version["name"] for version in definition["versions"]] == [names.VERSION]
+    if plural == "inferenceendpoints":
+        assert (discovery.ENDPOINTS.group, discovery.ENDPOINTS.version) == (
+            names.GROUP,
+            names.VERSION,
+        )
+        assert discovery.ENDPOINTS.plural == plural
+        assert discovery.ENDPOINTS.kind == definition["names"]["kind"]
+
+
+def test_no_endpoint_can_have_the_name_of_one_of_the_gateways_paths() -> None:
+    # by path an endpoint's name is the first segment, so it must not hide a page of ours
+    assert {"v1", "healthz", "readyz", "metrics"} <= set(names.RESERVED_NAMES)
+
+
+def test_the_gateways_service_port_is_the_one_that_endpoints_lead_to() -> None:
+    service = children()["Service", "qwen"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [names.GATEWAY_PORT] == [80]
