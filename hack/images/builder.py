@@ -35,6 +35,9 @@ LINKS = (
 CERTIFICATES = "/run/host-certificates.crt"
 WHEELS = "/run/host-wheels"
 
+# buildah makes these whatever it is told; removed again where they did not exist before
+STRAY_DIRECTORIES = ("/var/lib/containers", "/etc/cni")
+
 Command = list[str | Path]
 
 
@@ -62,10 +65,14 @@ class Builder:
         return list(wanted.values())
 
     def clean(self) -> None:
-        """Remove what a build that was killed has left: mounts and its store."""
+        """Remove what a build has left, or one that was killed: mounts, store, directories."""
+        if not self._store.exists():
+            return
         host.unmount(self._store)
-        if self._store.exists():
-            shutil.rmtree(self._store)
+        strays = self._store / "strays"
+        for directory in strays.read_text().split() if strays.exists() else ():
+            shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(self._store)
 
     def _build_all(self, missing: dict[Image, Path]) -> None:
         base = self._base()
@@ -86,9 +93,10 @@ class Builder:
             command += ["--pull-never", "--layers=false", "--format", "oci", *volumes]
             file = REPOSITORY / image.dockerfile
             run([*command, "-f", file, "-t", image.reference, REPOSITORY], env=self._environment())
-        # compressing would take longer than everything that reads the archive saves by it
-        push = self._buildah("push", "-q", "--disable-compression", image.reference)
-        run([*push, f"oci-archive:{part}:{image.reference}"], env=self._environment())
+        # Docker's form, since buildah compresses the layers of an OCI archive, which takes longer
+        # than everything that reads the archive saves by it
+        archive = f"docker-archive:{part}:{image.reference}"
+        run(self._buildah("push", "-q", image.reference, archive), env=self._environment())
         run(self._buildah("rmi", "-f", image.reference))
         part.rename(out)
 
@@ -113,6 +121,8 @@ class Builder:
         with locked(self._lock, "the builder of images"):
             self.clean()
             (self._store / "tmp").mkdir(parents=True)
+            absent = [name for name in STRAY_DIRECTORIES if not Path(name).exists()]
+            (self._store / "strays").write_text("\n".join(absent))
             try:
                 yield
             finally:
