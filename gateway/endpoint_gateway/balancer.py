@@ -89,6 +89,11 @@ class Lease:
         self.replica = replica
         self._load = load
 
+    @property
+    def paused_until(self) -> float:
+        """Until when other replicas are preferred."""
+        return self._load.paused_until
+
     def reached(self) -> None:
         """Note that the replica could be connected to."""
         self._load.failures = 0

@@ -203,7 +203,9 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self._complete:
             return
-        self._body_seen = True
+        if not self._body_seen:
+            self._body_seen = True
+            self._restart_clock()
         self._unaccounted = 0
         self._pieces.append(body)
         self._buffered += len(body)
@@ -260,6 +262,12 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     # -- time ---------------------------------------------------------------------------------
+
+    def _restart_clock(self) -> None:
+        """Look at the clock anew where the limit that counts now is not the one it was set for."""
+        if self._timer is not None and self._patience.idle_seconds is not None:
+            self._timer.cancel()
+            self._watch_clock()
 
     def _watch_clock(self) -> None:
         due, error = self._limit()

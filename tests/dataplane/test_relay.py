@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -28,18 +29,22 @@ from helpers.live_server import endpoint, live_gateway, raw_request
 
 
 async def test_an_answer_passes_byte_for_byte() -> None:
-    async with FakeVllm(answering(captured("chat"))) as engine:
-        async with live_gateway(endpoint(engine.replica)) as live:
-            answer = await live.chat()
+    async with (
+        FakeVllm(answering(captured("chat"))) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answer = await live.chat()
     assert answer.status_code == 200
     assert answer.content == captured_body("chat")
     assert answer.headers["content-type"] == "application/json"
 
 
 async def test_a_stream_passes_byte_for_byte_with_headers_against_buffering() -> None:
-    async with FakeVllm(answering(captured("chat-stream"))) as engine:
-        async with live_gateway(endpoint(engine.replica)) as live:
-            answer = await live.chat(stream=True)
+    async with (
+        FakeVllm(answering(captured("chat-stream"))) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answer = await live.chat(stream=True)
     assert answer.content == captured_body("chat-stream") + b"\n\n"
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["x-accel-buffering"] == "no"
@@ -86,14 +91,17 @@ async def test_an_event_reaches_the_client_before_the_next_one_is_sent() -> None
         await seen.wait()
         await connection.send(chunk(delta("two")) + chunk(DONE) + LAST_CHUNK)
 
-    async with FakeVllm(script) as engine, live_gateway(endpoint(engine.replica)) as live:
-        async with live.client.stream(
+    async with (
+        FakeVllm(script) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+        live.client.stream(
             "POST", "/v1/chat/completions", content=b'{"model":"tiny","stream":true}'
-        ) as answer:
-            pieces = answer.aiter_raw()
-            assert await anext(pieces) == delta("one")
-            seen.set()
-            assert b"".join([piece async for piece in pieces]) == delta("two") + DONE
+        ) as answer,
+    ):
+        pieces = answer.aiter_raw()
+        assert await anext(pieces) == delta("one")
+        seen.set()
+        assert b"".join([piece async for piece in pieces]) == delta("two") + DONE
 
 
 def error_of(content: bytes) -> dict[str, object]:
@@ -139,35 +147,65 @@ def breaking(events: list[bytes], end: str) -> Script:
 async def test_a_stream_that_breaks_ends_with_an_error_and_without_done(
     events: list[bytes], end: str, code: str
 ) -> None:
-    async with FakeVllm(breaking(events, end)) as engine:
-        async with live_gateway(endpoint(engine.replica)) as live:
-            answer = await live.chat(stream=True)
-            assert answer.status_code == 200
-            assert error_of(answer.content)["code"] == code
-            assert live.lines()[0]["error"] == code
+    async with (
+        FakeVllm(breaking(events, end)) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answer = await live.chat(stream=True)
+        assert answer.status_code == 200
+        assert error_of(answer.content)["code"] == code
+        assert live.lines()[0]["error"] == code
+
+
+@pytest.mark.parametrize(
+    ("begin", "limit"),
+    [
+        (STREAM_HEAD, "first_byte_timeout_seconds"),
+        (STREAM_HEAD + chunk(delta("one")), "idle_timeout_seconds"),
+        (STREAM_HEAD + chunk(delta("one")), "total_timeout_seconds"),
+    ],
+    ids=["never began", "fell silent", "took too long"],
+)
+async def test_a_stream_that_hangs_ends_with_an_error(begin: bytes, limit: str) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(begin)
+        await connection.hung_up()
+
+    limits: dict[str, Any] = {limit: 0.05}
+    async with FakeVllm(script) as engine, live_gateway(endpoint(engine.replica), **limits) as live:
+        answer = await live.chat(stream=True)
+        assert error_of(answer.content)["code"] == "backend_timeout"
+        await engine.left.acquire()
 
 
 async def test_an_engines_own_error_event_passes_and_the_done_after_it_does_not() -> None:
     answer = stream([delta("one"), VLLM_ERROR, DONE])
-    async with FakeVllm(answering(answer)) as engine:
-        async with live_gateway(endpoint(engine.replica)) as live:
-            received = await live.chat(stream=True)
+    async with (
+        FakeVllm(answering(answer)) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        received = await live.chat(stream=True)
     assert received.content == delta("one") + VLLM_ERROR
 
 
 async def test_a_stream_lost_after_done_was_a_success() -> None:
-    async with FakeVllm(breaking([delta("one"), DONE], "reset")) as engine:
-        async with live_gateway(endpoint(engine.replica)) as live:
-            received = await live.chat(stream=True)
-            assert received.content == delta("one") + DONE
-            assert live.lines()[0]["error"] is None
+    async with (
+        FakeVllm(breaking([delta("one"), DONE], "reset")) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        received = await live.chat(stream=True)
+        assert received.content == delta("one") + DONE
+        assert live.lines()[0]["error"] is None
 
 
 async def test_an_aborted_answer_that_is_no_stream_is_a_502() -> None:
     body = captured_body("chat").replace(b'"finish_reason":"length"', b'"finish_reason":"abort"')
-    async with FakeVllm(answering(response(body))) as engine:
-        async with live_gateway(endpoint(engine.replica)) as live:
-            answer = await live.chat()
+    async with (
+        FakeVllm(answering(response(body))) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answer = await live.chat()
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "answer_aborted")
 
 
@@ -184,9 +222,11 @@ async def test_an_answer_that_breaks_off_is_a_502(cut: int) -> None:
 
 async def test_an_answer_too_large_to_be_held_is_passed_on_as_it_comes() -> None:
     body = b'{"x":"' + b"y" * (6 << 20) + b'"}'
-    async with FakeVllm(answering(response(body))) as engine:
-        async with live_gateway(endpoint(engine.replica)) as live:
-            answer = await live.chat()
+    async with (
+        FakeVllm(answering(response(body))) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answer = await live.chat()
     assert answer.content == body
 
 
@@ -261,4 +301,3 @@ async def test_a_slow_client_slows_its_engine_and_grows_no_buffer() -> None:
         assert sent < 16 << 20  # what the kernel's buffers of two connections take
         writer.transport.abort()
         await engine.left.acquire()
-

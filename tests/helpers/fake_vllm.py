@@ -7,6 +7,7 @@ the usual one, which gives each request the same answer and keeps the connection
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -70,10 +71,8 @@ class Connection:
 
     async def hung_up(self) -> None:
         """Wait until the gateway has closed the connection."""
-        try:
+        with contextlib.suppress(ConnectionError):
             await self._reader.read()
-        except ConnectionError:
-            pass
 
 
 Script = Callable[[Connection], Awaitable[None]]

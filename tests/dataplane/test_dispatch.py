@@ -1,0 +1,282 @@
+"""Which replica is asked, and when another one is."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from endpoint_gateway.balancer import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Balancer,
+    Lease,
+    Load,
+    pick,
+)
+from endpoint_gateway.catalog import Replica
+from helpers.fake_vllm import (
+    Connection,
+    FakeVllm,
+    Script,
+    answering,
+    captured,
+    captured_body,
+    response,
+)
+from helpers.live_server import endpoint, live_gateway
+
+DRAINING = (
+    b'{"error":{"message":"cannot schedule new futures after shutdown",'
+    b'"type":"InternalServerError","param":null,"code":500}}'
+)
+GOOD = captured("chat")
+A, B, C = Replica("a", 1), Replica("b", 1), Replica("c", 1)
+
+
+async def gone() -> Replica:
+    """Return a replica that refuses connections."""
+    async with FakeVllm(answering(b"")) as engine:
+        return engine.replica
+
+
+REFUSALS = {
+    "502": response(b"bad gateway", status=502),
+    "503": captured("err-queue-full"),
+    "draining": response(DRAINING, status=500),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+async def test_another_replica_is_asked_where_one_refuses(refusal: bytes) -> None:
+    async with (
+        FakeVllm(answering(refusal)) as bad,
+        FakeVllm(answering(GOOD)) as good,
+        live_gateway(endpoint(bad.replica, good.replica)) as live,
+    ):
+        for _ in range(4):
+            assert (await live.chat()).content == captured_body("chat")
+        assert len(good.requests) == 4
+        assert bad.requests
+        assert live.balancer.in_flight(bad.replica) == live.balancer.in_flight(good.replica) == 0
+
+
+async def test_another_replica_is_asked_where_one_cannot_be_reached() -> None:
+    async with (
+        FakeVllm(answering(GOOD)) as good,
+        live_gateway(endpoint(await gone(), good.replica)) as live,
+    ):
+        for _ in range(4):
+            assert (await live.chat()).status_code == 200
+        attempts = [line["attempts"] for line in live.lines()]
+    assert sorted(attempts) == [1, 1, 1, 2]  # then it is paused
+
+
+async def test_a_replica_that_leaves_the_catalog_gets_no_more_requests() -> None:
+    async with (
+        FakeVllm(answering(GOOD)) as old,
+        FakeVllm(answering(GOOD)) as new,
+        live_gateway(endpoint(old.replica)) as live,
+    ):
+        await live.chat()
+        live.directory.catalog = type(live.directory.catalog).of([endpoint(new.replica)])
+        await live.chat()
+    assert (len(old.requests), len(new.requests)) == (1, 1)
+
+
+async def test_a_refusal_of_the_last_replica_passes() -> None:
+    async with (
+        FakeVllm(answering(captured("err-queue-full"))) as one,
+        FakeVllm(answering(captured("err-queue-full"))) as two,
+        live_gateway(endpoint(one.replica, two.replica)) as live,
+    ):
+        answer = await live.chat()
+    assert answer.status_code == 503
+    assert answer.content == captured_body("err-queue-full")
+    assert len(one.requests) + len(two.requests) == 2
+
+
+async def test_the_only_replicas_draining_is_a_503_to_come_back_after() -> None:
+    async with (
+        FakeVllm(answering(response(DRAINING, status=500))) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answer = await live.chat()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_ready_replica")
+    assert answer.headers["retry-after"]
+
+
+async def test_no_reachable_replica_is_a_502() -> None:
+    async with live_gateway(endpoint(await gone(), await gone())) as live:
+        answer = await live.chat()
+        assert answer.status_code == 502
+        assert live.lines()[0]["attempts"] == 2
+
+
+UNREPEATED = {
+    "an error of the engine": response(b'{"error":{"message":"EngineCore"}}', status=500),
+    "a bad request": captured("err-bad-json"),
+    "no HTTP": b"what?\r\n\r\n",
+    "a broken answer": GOOD[:-5],
+}
+
+
+@pytest.mark.parametrize("answer", UNREPEATED.values(), ids=UNREPEATED)
+async def test_nothing_else_is_asked_twice(answer: bytes) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(answer)
+
+    async with (
+        FakeVllm(script) as one,
+        FakeVllm(script) as two,
+        live_gateway(endpoint(one.replica, two.replica)) as live,
+    ):
+        assert (await live.chat()).status_code >= 400
+    assert len(one.requests) + len(two.requests) == 1
+
+
+async def test_a_prompt_that_kills_an_engine_is_not_handed_to_the_next() -> None:
+    async def dying(connection: Connection) -> None:
+        await connection.request()
+        connection.reset()
+
+    async with (
+        FakeVllm(dying) as one,
+        FakeVllm(dying) as two,
+        live_gateway(endpoint(one.replica, two.replica)) as live,
+    ):
+        assert (await live.chat()).status_code == 502
+    assert len(one.requests) + len(two.requests) == 1
+
+
+async def test_all_attempts_together_have_one_deadline() -> None:
+    async def slow_refusal(connection: Connection) -> None:
+        await connection.request()
+        await asyncio.sleep(0.06)
+        await connection.send(response(b"", status=503))
+        await connection.hung_up()
+
+    async with AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(FakeVllm(slow_refusal)) for _ in range(4)]
+        replicas = [engine.replica for engine in engines]
+        live = await stack.enter_async_context(
+            live_gateway(endpoint(*replicas), total_timeout_seconds=0.1)
+        )
+        assert (await live.chat()).status_code == 504
+        assert live.lines()[0]["attempts"] == 2
+
+
+async def test_requests_go_where_the_fewest_are() -> None:
+    release = asyncio.Event()
+
+    async def held(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            await release.wait()
+            await connection.send(GOOD)
+
+    async with (
+        FakeVllm(held) as one,
+        FakeVllm(held) as two,
+        live_gateway(endpoint(one.replica, two.replica)) as live,
+    ):
+        asked = [asyncio.create_task(live.chat()) for _ in range(6)]
+        for engine in (one, two):
+            for _ in range(3):
+                await engine.asked.acquire()
+        release.set()
+        await asyncio.gather(*asked)
+    assert (len(one.requests), len(two.requests)) == (3, 3)
+
+
+def hanging_up_after_each_answer() -> Script:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(GOOD)
+        connection.writer.close()
+
+    return script
+
+
+async def test_connections_that_die_while_idle_fail_no_request() -> None:
+    async with (
+        FakeVllm(hanging_up_after_each_answer()) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answers = [await live.chat() for _ in range(100)]
+        many = await asyncio.gather(*(live.chat() for _ in range(100)))
+    assert {answer.status_code for answer in [*answers, *many]} == {200}
+
+
+async def test_a_kept_connection_that_dies_under_a_request_is_replaced_once() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(GOOD)
+        await connection.request()
+        connection.reset()
+
+    async with FakeVllm(script) as engine, live_gateway(endpoint(engine.replica)) as live:
+        assert (await live.chat()).status_code == 200
+        assert (await live.chat()).status_code == 200
+    assert engine.connections == 2
+    assert len(engine.requests) == 3
+
+
+PICKS: dict[str, tuple[dict[Replica, Load], int, Replica]] = {
+    "nothing known: by turns": ({}, 0, A),
+    "nothing known: the next": ({}, 1, B),
+    "the fewest": ({A: Load(3), B: Load(2), C: Load(1)}, 0, C),
+    "equals: by turns": ({A: Load(2), B: Load(1), C: Load(1)}, 2, C),
+    "not a paused one": ({A: Load(0, 1, 99.0), B: Load(5), C: Load(6)}, 0, B),
+    "one whose pause is over": ({A: Load(0, 1, 10.0), B: Load(1), C: Load(1)}, 0, A),
+    "all paused: the first to end": (
+        {A: Load(0, 1, 99.0), B: Load(0, 1, 50.0), C: Load(0, 1, 60.0)},
+        0,
+        B,
+    ),
+}
+
+
+@pytest.mark.parametrize(("loads", "turn", "expected"), PICKS.values(), ids=PICKS)
+def test_a_replica_is_picked(loads: dict[Replica, Load], turn: int, expected: Replica) -> None:
+    assert pick([A, B, C], loads, now=10.0, turn=turn) == expected
+
+
+def test_nothing_is_picked_from_nothing() -> None:
+    assert pick([], {}, now=0.0, turn=0) is None
+
+
+def test_each_failure_to_connect_doubles_the_pause_up_to_a_limit() -> None:
+    balancer = Balancer()
+    pauses = []
+    for _ in range(10):
+        lease = leased(balancer)
+        lease.unreachable(0.0)
+        pauses.append(lease.paused_until)
+        lease.release()
+    assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
+    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+
+
+def test_a_success_ends_the_pause() -> None:
+    lease = leased(Balancer())
+    lease.unreachable(0.0)
+    lease.reached()
+    assert lease.paused_until == 0.0
+
+
+def leased(balancer: Balancer) -> Lease:
+    lease = balancer.lease([A], without=(), now=0.0)
+    assert lease is not None
+    return lease
+
+
+def test_what_is_no_longer_there_is_forgotten_when_it_is_no_longer_used() -> None:
+    balancer = Balancer()
+    lease = leased(balancer)
+    balancer.retain([B])
+    assert balancer.in_flight(A) == 1
+    lease.release()
+    assert balancer.in_flight(A) == 0

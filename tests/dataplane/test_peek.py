@@ -1,0 +1,125 @@
+"""What is read of a body: the two readers agree with each other and with Python's own parser."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from endpoint_gateway.errors import InvalidRequest
+from endpoint_gateway.peek import Peeked, is_plain, peek, scan, with_model
+
+OURS = ("model", "stream", "stream_options")
+names = st.sampled_from([*OURS, "messages", "x", 'mod"el', "", "é", "\\", "]", "{"])
+# the letters that a reader could stumble over
+texts = st.text(st.sampled_from('ab"\\{}[]:,\n/é€\U0001f600'), max_size=8)
+leaves = st.none() | st.booleans() | st.integers() | texts | names
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=8,
+)
+models = st.none() | texts | names
+
+
+@st.composite
+def strings(draw: st.DrawFn, text: str) -> str:
+    """Spell a JSON string, each letter plainly or as an escape."""
+    spelt = draw(st.booleans())
+    if not spelt:
+        return json.dumps(text, ensure_ascii=draw(st.booleans()))
+    escaped = [
+        f"\\u{ord(letter):04x}"
+        if ord(letter) < 0x10000 and draw(st.booleans())
+        else json.dumps(letter)[1:-1]
+        for letter in text
+    ]
+    return '"' + "".join(escaped) + '"'
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """Write a JSON object whose keys may be there twice and may be spelt in any way."""
+    members = []
+    for name in draw(st.lists(names, max_size=5)):
+        value: Any
+        if name == "model":
+            value = draw(models)
+        elif name == "stream":
+            value = draw(st.none() | st.booleans())
+        else:
+            value = draw(values)
+        text = draw(strings(value)) if isinstance(value, str) else json.dumps(value)
+        space = draw(st.sampled_from(["", " ", "\n\t"]))
+        members.append(f"{draw(strings(name))}{space}:{space}{text}{space}")
+    return ("{" + ",".join(members) + "}").encode()
+
+
+def pairs_of(body: bytes) -> list[tuple[str, Any]]:
+    """Return the members of the top level, as Python's own parser sees them."""
+    return list(json.loads(body, object_pairs_hook=list))
+
+
+@given(bodies())
+@example(b'{"messages":[{"model":"a","stream":true}],"model":"b"}')
+@example(b'{"x":"\\"model\\":\\"a\\"","model":"b"}')
+@example(b'{"x":"model","model":"b"}')
+@example(b'{"\\u006dodel":"b"}')
+@example(b'{"x":"\\\\u006d","model":"b"}')
+def test_a_body_is_read_as_pythons_parser_reads_it(body: bytes) -> None:
+    pairs = pairs_of(body)
+    ours = [name for name, _ in pairs if name in OURS]
+    if len(set(ours)) < len(ours):
+        with pytest.raises(InvalidRequest):
+            peek(body)
+        return
+    content = dict(pairs)
+    peeked = peek(body)
+    assert peeked.model == content.get("model")
+    assert peeked.stream is bool(content.get("stream"))
+    if peeked.model is None:
+        assert peeked.model_span is None
+    else:
+        assert peeked.model_span is not None
+        start, end = peeked.model_span
+        assert json.loads(body[start:end]) == peeked.model
+
+
+@given(bodies())
+def test_the_two_readers_agree_wherever_the_fast_one_is_believed(body: bytes) -> None:
+    if is_plain(body):
+        assert peek(body).model_span == scan(body)
+
+
+@given(bodies(), texts)
+def test_another_model_changes_that_value_and_no_other_byte(body: bytes, model: str) -> None:
+    try:
+        peeked = peek(body)
+    except InvalidRequest:
+        return
+    if peeked.model_span is None:
+        assert with_model(body, peeked, model) is body
+        return
+    start, end = peeked.model_span
+    changed = with_model(body, peeked, model)
+    assert changed.startswith(body[:start])
+    assert changed.endswith(body[end:])
+    assert dict(pairs_of(changed)) == {**dict(pairs_of(body)), "model": model}
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_make_anything_but_an_answer_or_a_refusal(body: bytes) -> None:
+    with contextlib.suppress(InvalidRequest):
+        assert isinstance(peek(body), Peeked)
+
+
+def test_unusual_bytes_around_the_model_stay_as_they_are() -> None:
+    body = b' {\r\n"a" : 1e400 , "model"\t:\n "\\u0061\xc3\xa9" ,"b":[ ] , "c":-0.0}\n'
+    peeked = peek(body)
+    assert peeked.model == "a\u00e9"
+    expected = b' {\r\n"a" : 1e400 , "model"\t:\n "tiny" ,"b":[ ] , "c":-0.0}\n'
+    assert with_model(body, peeked, "tiny") == expected
