@@ -42,9 +42,9 @@ class Runtime(Protocol):
 class LocalRuntime:
     """The cluster of ``hack.cluster``: programs compiled here, no container engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: str = CLUSTER) -> None:
         self._cache = Cache(default_root())
-        self._cluster = Cluster(Layout.named(CLUSTER, self._cache.root), self._cache)
+        self._cluster = Cluster(Layout.named(cluster, self._cache.root), self._cache)
         self._builder = Builder(self._cache.root)
         self._options = Options(ingress=True, gpus=GPUS)
 

@@ -1,0 +1,48 @@
+"""The demo's own steps bring a cluster up; the tests look closer at what stands there.
+
+The first run compiles the cluster's programs and builds the images (see README), later ones take
+about two minutes for it. Everything is removed at the end, also after a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from hack.demo import deploy, story
+from hack.demo.runtimes import LocalRuntime
+from hack.images.catalog import IMAGES
+from helpers import machine
+from helpers.demo_cluster import Demo
+
+CLUSTER = "e2e"
+
+
+@pytest.fixture(scope="session")
+def demo(pytestconfig: pytest.Config) -> Iterator[Demo]:
+    """The cluster with the chart, the example's endpoint and its key; progress is printed."""
+    runtime = LocalRuntime(CLUSTER)
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    talking = capture.global_and_fixture_disabled if capture else contextlib.nullcontext
+    with talking():
+        print()
+        runtime.prepare()
+        runtime.remove()  # what a run that was killed left behind
+        runtime.build(IMAGES)
+    before = machine.snapshot()
+    try:
+        with talking():
+            session = runtime.start()
+            runtime.load(IMAGES)
+            url = story.deploy_everything(session)
+        yield Demo(runtime, session, before, url, deploy.read_key(session, story.KEY_SECRET))
+    finally:
+        runtime.remove()
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests go to this machine: a proxy in the environment could not reach it."""
+    monkeypatch.setenv("NO_PROXY", "*")

@@ -1,0 +1,82 @@
+"""What a cluster could leave behind on the machine that it ran on."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+PLACES = ("/run", "/var/run", "/var/lib", "/var/log", "/etc/cni", "/opt")
+NAMES = ("cni", "kubelet", "containerd", "containers", "netns", "nri", "kubernetes", "calico")
+PROGRAMS = frozenset(
+    {
+        "containerd",
+        "containerd-shim",
+        "coredns",
+        "etcd",
+        "kube-apiserver",
+        "kube-controller",
+        "kube-proxy",
+        "kube-scheduler",
+        "kubelet",
+        "pause",
+        "traefik",
+        "vllm",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything of that kind, by what it is."""
+
+    processes: frozenset[str]
+    mounts: frozenset[str]
+    interfaces: frozenset[str]
+    addresses: frozenset[str]
+    nft_tables: frozenset[str]
+    cgroups: frozenset[str]
+    files: frozenset[str]
+
+    def left_since(self, before: Snapshot) -> dict[str, list[str]]:
+        """Return what is there now and was not then."""
+        new = {
+            field.name: sorted(getattr(self, field.name) - getattr(before, field.name))
+            for field in fields(self)
+        }
+        return {kind: things for kind, things in new.items() if things}
+
+
+def snapshot() -> Snapshot:
+    """Look at the machine."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return Snapshot(
+        processes=_processes(),
+        mounts=frozenset(mount[4] for mount in mounts),
+        interfaces=frozenset(line.split(": ")[1] for line in _lines("ip", "-o", "link")),
+        addresses=frozenset(line.split()[3] for line in _lines("ip", "-o", "addr")),
+        nft_tables=frozenset(_lines("nft", "list", "tables")),
+        cgroups=frozenset(
+            str(path) for path in Path("/sys/fs/cgroup").glob("*/*") if path.is_dir()
+        ),
+        files=frozenset(
+            str(path) for place in PLACES for name in NAMES for path in Path(place, name).rglob("*")
+        ),
+    )
+
+
+def _processes() -> frozenset[str]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            name = path.read_text().strip()
+        except OSError:
+            continue  # it has ended meanwhile
+        if name in PROGRAMS or name.removesuffix("-runc-v2") in PROGRAMS:
+            found.add(f"{name} (pid {path.parent.name})")
+    return frozenset(found)
+
+
+def _lines(*command: str) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
