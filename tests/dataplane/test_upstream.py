@@ -1,0 +1,290 @@
+"""Our HTTP client against what engines, and things that are no engines, send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from endpoint_gateway.errors import BackendTimeout, BadAnswer, ConnectFailed, ConnectionLost
+from endpoint_gateway.upstream import Connection as Upstream
+from endpoint_gateway.upstream import Limits, Patience, Pool
+from helpers.fake_vllm import Connection, FakeVllm, Script, answering, chunk, response
+
+DEFAULT = Limits()
+REQUEST = [b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"]
+
+
+@asynccontextmanager
+async def pool_of(limits: Limits = DEFAULT) -> AsyncIterator[Pool]:
+    pool = Pool(limits)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def patience(
+    total: float = 5.0, first_byte: float | None = None, idle: float | None = None
+) -> Patience:
+    return Patience(asyncio.get_running_loop().time() + total, first_byte, idle)
+
+
+async def read(connection: Upstream) -> bytes:
+    """Read a whole body and give the connection back."""
+    pieces = []
+    try:
+        while piece := await connection.read():
+            pieces.append(piece)
+    finally:
+        connection.release()
+    return b"".join(pieces)
+
+
+async def asked(script: Script, limits: Limits = DEFAULT) -> tuple[int, bytes]:
+    async with FakeVllm(script) as engine, pool_of(limits) as pool:
+        connection = await pool.request(engine.replica, REQUEST, patience())
+        return connection.status, await read(connection)
+
+
+def sending(*pieces: bytes, close: bool = False) -> Script:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(*pieces)
+        if close:
+            connection.writer.close()
+        await connection.hung_up()
+
+    return script
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+ANSWERS = {
+    "by length": (response(b"hello"), False, (200, b"hello")),
+    "empty": (response(b""), False, (200, b"")),
+    "chunked": (CHUNKED + chunk(b"hel") + chunk(b"lo") + b"0\r\n\r\n", False, (200, b"hello")),
+    "chunk extensions": (CHUNKED + b"5;a=b\r\nhello\r\n0\r\n\r\n", False, (200, b"hello")),
+    "trailers": (CHUNKED + chunk(b"hello") + b"0\r\nx: y\r\n\r\n", False, (200, b"hello")),
+    "until close": (b"HTTP/1.1 200 OK\r\n\r\nhello", True, (200, b"hello")),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\n\r\nhello", True, (200, b"hello")),
+    "no reason": (b"HTTP/1.1 200\r\ncontent-length: 5\r\n\r\nhello", False, (200, b"hello")),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", False, (204, b"")),
+    "an empty header": (
+        b"HTTP/1.1 200 OK\r\nx:\r\ny: \r\ncontent-length: 5\r\n\r\nhello",
+        False,
+        (200, b"hello"),
+    ),
+    "after interim answers": (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
+        + response(b"hello"),
+        False,
+        (200, b"hello"),
+    ),
+    "followed by rubbish": (response(b"hello") + b"rubbish", False, (200, b"hello")),
+}
+
+
+@pytest.mark.parametrize(("answer", "close", "expected"), ANSWERS.values(), ids=ANSWERS)
+async def test_an_answer_is_read_wherever_it_is_cut(
+    answer: bytes, close: bool, expected: tuple[int, bytes]
+) -> None:
+    for cut in range(len(answer) + 1):
+        script = sending(answer[:cut], answer[cut:], close=close)
+        assert await asked(script) == expected, cut
+
+
+async def test_the_headers_are_those_of_the_real_answer_in_lower_case() -> None:
+    script = sending(b"HTTP/1.1 103 X\r\na: 1\r\n\r\nHTTP/1.1 204 X\r\nB: 2\r\nb: 3\r\n\r\n")
+    async with FakeVllm(script) as engine, pool_of() as pool:
+        connection = await pool.request(engine.replica, REQUEST, patience())
+        connection.release()
+    assert connection.headers == [(b"b", b"2"), (b"b", b"3")]
+
+
+BAD = {
+    "rubbish": b"rubbish\r\n\r\n",
+    "another protocol": b"SSH-2.0-OpenSSH\r\n",
+    "TLS": b"\x15\x03\x01\x00\x02\x02\x28",
+    "a bad status": b"HTTP/1.1 2x0 OK\r\n\r\n",
+    "a bad header": b"HTTP/1.1 200 OK\r\nx y: z\r\n\r\n",
+    "a folded header": b"HTTP/1.1 200 OK\r\nx: y\r\n z\r\n\r\n",
+    "a length and chunks": b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n"
+    + CHUNKED[17:]
+    + b"0\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+    "a negative length": b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+    "a huge length": b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n",
+    "a bad chunk": CHUNKED + b"xyz\r\n",
+    "a huge chunk": CHUNKED + b"fffffffffffffffff\r\n",
+    "a chunk that does not end": CHUNKED + b"1\r\nab\r\n0\r\n\r\n",
+    "an upgrade": b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nx",
+    "endless headers": b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20000,
+    "an endless header": b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000,
+    "an endless status": b"HTTP/1.1 200 " + b"y" * 100_000,
+    "endless interim answers": b"HTTP/1.1 100 Continue\r\n\r\n" * 4000,
+    "an endless chunk extension": CHUNKED + b"1;" + b"x" * 1_000_000,
+    "endless trailers": CHUNKED + b"0\r\n" + b"x: y\r\n" * 200_000,
+}
+
+
+@pytest.mark.parametrize("answer", BAD.values(), ids=BAD)
+async def test_what_is_no_answer_is_refused_and_its_connection_closed(answer: bytes) -> None:
+    async with FakeVllm(sending(answer)) as engine, pool_of() as pool:
+        with pytest.raises(BadAnswer):
+            await read(await pool.request(engine.replica, REQUEST, patience()))
+        await engine.left.acquire()
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+async def test_an_answer_that_is_cut_off_anywhere_is_an_error(reset: bool) -> None:
+    for answer in (response(b"hello"), CHUNKED + chunk(b"hello") + b"0\r\n\r\n"):
+        for cut in range(len(answer)):
+
+            async def script(connection: Connection, begin: bytes = answer[:cut]) -> None:
+                await connection.request()
+                await connection.send(begin)
+                connection.reset() if reset else connection.writer.close()
+                await connection.hung_up()
+
+            with pytest.raises(ConnectionLost) as caught:
+                await asked(script)
+            # a reset may overtake the bytes before it
+            assert caught.value.untouched is (cut == 0) or reset
+
+
+async def test_a_reset_does_not_end_a_body_that_ends_with_its_connection() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        await asyncio.sleep(0.01)
+        connection.writer.transport.abort()
+
+    async with FakeVllm(script) as engine, pool_of() as pool:
+        connection = await pool.request(engine.replica, REQUEST, patience())
+        assert await connection.read() == b"hello"
+        connection.release()
+
+
+async def test_a_connection_is_used_again() -> None:
+    async with FakeVllm(answering(response(b"hello"))) as engine, pool_of() as pool:
+        for _ in range(3):
+            await read(await pool.request(engine.replica, REQUEST, patience()))
+        assert engine.connections == 1
+
+
+NOT_AGAIN = {
+    "the engine closes": response(b"hello", headers="connection: close\r\n"),
+    "HTTP/1.0": b"HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+    "something follows": response(b"hello") + b"HTTP/1.1 200 OK\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", NOT_AGAIN.values(), ids=NOT_AGAIN)
+async def test_a_connection_is_not_used_again_where(answer: bytes) -> None:
+    async with FakeVllm(answering(answer)) as engine, pool_of() as pool:
+        for _ in range(2):
+            await read(await pool.request(engine.replica, REQUEST, patience()))
+        assert engine.connections == 2
+
+
+async def test_an_answer_to_no_request_closes_its_connection() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b"hello"))
+        await connection.send(response(b"poison"))
+        await connection.hung_up()
+
+    async with FakeVllm(script) as engine, pool_of() as pool:
+        await read(await pool.request(engine.replica, REQUEST, patience()))
+        await engine.left.acquire()
+        assert await read(await pool.request(engine.replica, REQUEST, patience())) == b"hello"
+
+
+async def test_a_connection_whose_answer_was_not_read_is_closed() -> None:
+    async with FakeVllm(sending(CHUNKED + chunk(b"hello"))) as engine, pool_of() as pool:
+        connection = await pool.request(engine.replica, REQUEST, patience())
+        connection.release()
+        await engine.left.acquire()
+
+
+async def test_an_idle_connection_is_closed_after_a_while() -> None:
+    limits = Limits(idle_seconds=0.02)
+    async with FakeVllm(answering(response(b"hello"))) as engine, pool_of(limits) as pool:
+        await read(await pool.request(engine.replica, REQUEST, patience()))
+        await engine.left.acquire()
+
+
+async def test_no_more_connections_are_kept_than_allowed() -> None:
+    limits = Limits(idle_connections=1)
+    async with FakeVllm(answering(response(b"hello"))) as engine, pool_of(limits) as pool:
+        one = await pool.request(engine.replica, REQUEST, patience())
+        two = await pool.request(engine.replica, REQUEST, patience())
+        await read(one)
+        await read(two)
+        await engine.left.acquire()
+        assert (engine.connections, engine.ended) == (2, 1)
+
+
+async def test_a_reader_that_lags_stops_the_engine() -> None:
+    sent = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal sent
+        await connection.request()
+        await connection.send(CHUNKED)
+        for _ in range(300):
+            await connection.send(chunk(b"x" * 65536))
+            sent += 1
+        await connection.send(b"0\r\n\r\n")
+        await connection.hung_up()
+
+    async with FakeVllm(script) as engine, pool_of() as pool:
+        connection = await pool.request(engine.replica, REQUEST, patience(first_byte=1, idle=0.1))
+        before = -1
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.15)  # longer than the idle limit, which is not the engine's fault
+        assert sent < 150
+        assert len(await read(connection)) == 300 * 65536
+
+
+async def test_an_early_answer_to_a_request_that_was_not_read_ends_the_connection() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.send(response(b"too large", status=413))
+        await connection.hung_up()
+
+    large = [b"POST / HTTP/1.1\r\ncontent-length: 50000000\r\n\r\n", b"x" * 50_000_000]
+    async with FakeVllm(script) as engine, pool_of() as pool:
+        connection = await pool.request(engine.replica, large, patience())
+        assert connection.status == 413
+        await read(connection)
+        await engine.left.acquire()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [(0.05, None, None), (5.0, 0.05, 5.0)],
+    ids=["total", "first byte"],
+)
+async def test_a_silent_engine_is_given_up(limits: tuple[float, float, float]) -> None:
+    async with FakeVllm(sending()) as engine, pool_of() as pool:
+        with pytest.raises(BackendTimeout):
+            await pool.request(engine.replica, REQUEST, patience(*limits))
+        await engine.left.acquire()
+
+
+async def test_a_request_that_is_cancelled_closes_its_connection() -> None:
+    async with FakeVllm(sending()) as engine, pool_of() as pool:
+        task = asyncio.create_task(pool.request(engine.replica, REQUEST, patience()))
+        await engine.asked.acquire()
+        task.cancel()
+        await engine.left.acquire()
+
+
+async def test_a_connect_that_takes_too_long_is_given_up() -> None:
+    limits = Limits(connect_seconds=1e-9)
+    async with FakeVllm(sending()) as engine, pool_of(limits) as pool:
+        with pytest.raises(ConnectFailed):
+            await pool.request(engine.replica, REQUEST, patience())
