@@ -38,7 +38,7 @@ preflight: ## name everything that this machine lacks for the local cluster; sec
 
 .PHONY: test
 test: preflight lint tools ## every tier, one after another, cheapest first
-	@for tier in $(TIERS); do $(MAKE) --no-print-directory test-$$tier; done
+	@for tier in $(TIERS); do echo "-- tests/$$tier"; $(MAKE) --no-print-directory test-$$tier; done
 
 .PHONY: test-fast
 test-fast: $(ENVIRONMENT) ## controlplane, dataplane and contract together, in under a minute

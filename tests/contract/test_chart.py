@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from helpers.helm import CHART, ROOT, HelmError, Manifest, container, helm, pick, render
+from helpers.helm import HelmError, Manifest, container, helm, pick, render
 from helpers.kubernetes_schema import kubernetes_faults
+from helpers.tree import CHART, ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
 Values = Mapping[str, Any]

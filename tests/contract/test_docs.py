@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from helpers.helm import CHART, ROOT
+from endpoint_gateway.metrics import Metrics
+from helpers.tree import CHART, PACKAGES, ROOT, modules
 
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 REFERENCE = ROOT / "docs" / "reference"
@@ -51,6 +52,15 @@ def test_every_chart_value_is_documented_with_its_default() -> None:
     assert shown == values
 
 
+def test_every_metric_is_documented() -> None:
+    text = (REFERENCE / "metrics.md").read_text()
+    page = Metrics().page().decode()
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\w+)$", page, re.MULTILINE))
+    shown = dict(re.findall(r"^\| `(vllm_\w+)` \| (\w+) \|", text, re.MULTILINE))
+    # what Prometheus adds by itself to counters and histograms
+    assert shown == {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
+
+
 @pytest.mark.parametrize("kind", ["inferenceendpoints", "apikeys"])
 def test_every_field_of_the_api_is_documented(kind: str) -> None:
     definition = yaml.safe_load((ROOT / f"crds/serving.vllm-endpoints.dev_{kind}.yaml").read_text())
@@ -87,14 +97,7 @@ def test_every_decision_is_in_the_index() -> None:
     assert re.findall(r"\]\((\d{4}-[^)]+)\)", index) == decisions
 
 
-@pytest.mark.parametrize(
-    "package", ["operator/endpoint_operator", "gateway/endpoint_gateway", "kube/kube_api"]
-)
-def test_every_module_has_its_paragraph_in_the_architecture(package: str) -> None:
+@pytest.mark.parametrize("source_root", PACKAGES)
+def test_every_module_has_its_paragraph_in_the_architecture(source_root: str) -> None:
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
-    modules = {
-        path.stem if path.is_file() else path.name
-        for path in (ROOT / package).iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").exists()
-    } - {"__init__"}
-    assert [name for name in sorted(modules) if f"`{name}`" not in text] == []
+    assert [name for name in sorted(modules(source_root)) if f"- `{name}`:" not in text] == []

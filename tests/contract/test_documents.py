@@ -19,7 +19,7 @@ from endpoint_gateway.catalog import Endpoint, Keyring
 from endpoint_operator import keyring, names, status
 from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
 from endpoint_operator.desired import Inputs, desired_objects
-from helpers.helm import ROOT
+from helpers.tree import ROOT
 
 RELEASE_NAMESPACE = "vllm-system"
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from endpoint_operator.api.v1alpha1 import parse_api_key, parse_endpoint
-from helpers.helm import CHART, ROOT
+from helpers.tree import CHART, ROOT
 
 GROUP = "serving.vllm-endpoints.dev/v1alpha1"
 PARSERS = {"InferenceEndpoint": parse_endpoint, "ApiKey": parse_api_key}

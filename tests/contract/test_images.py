@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from helpers.helm import ROOT
+from helpers.tree import ROOT
 
 
 @pytest.mark.parametrize("part", ["operator", "gateway"])

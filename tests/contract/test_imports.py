@@ -8,13 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ["operator", "gateway", "kube"]
+import pytest
+
+from helpers.tree import PACKAGES, ROOT, modules
 
 
 def test_the_import_rules_hold() -> None:
     program = Path(sys.executable).with_name("lint-imports")
-    path = os.pathsep.join(str(ROOT / source) for source in SOURCES)
+    path = os.pathsep.join(str(ROOT / source) for source in PACKAGES)
     done = subprocess.run(
         [program, "--no-cache"],
         cwd=ROOT,
@@ -26,17 +27,11 @@ def test_the_import_rules_hold() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_module_has_its_layer() -> None:
+@pytest.mark.parametrize("source_root", PACKAGES)
+def test_every_module_has_its_layer(source_root: str) -> None:
     # a module that no layer names could import whatever it likes
     rules = (ROOT / ".importlinter").read_text()
-    for source in ("operator/endpoint_operator", "gateway/endpoint_gateway"):
-        names = {
-            path.stem if path.is_file() else path.name
-            for path in (ROOT / source).iterdir()
-            if path.suffix == ".py" or (path / "__init__.py").exists()
-        } - {"__init__"}
-        container = re.search(
-            rf"containers = {Path(source).name}\nlayers =\n((?:    .+\n)+)", rules
-        )
-        assert container
-        assert set(re.findall(r"\w+", container[1])) == names
+    layers = rf"containers = {PACKAGES[source_root]}\nlayers =\n((?:    .+\n)+)"
+    found = re.search(layers, rules)
+    assert found
+    assert set(re.findall(r"\w+", found[1])) == modules(source_root)

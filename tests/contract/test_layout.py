@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from helpers.tree import PACKAGES, ROOT, tracked_files
 
 TOP_LEVEL = {
     *(".ci", ".dockerignore", ".gitignore", ".importlinter", ".pre-commit-config.yaml"),
     *("AGENTS.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"),
     *("Makefile", "pyproject.toml", "requirements", "kind-config.yaml"),
     *("operator", "gateway", "kube", "crds", "charts", "hack", "examples", "docs", "tests"),
-}
-SOURCE_ROOTS = {
-    "operator": "endpoint_operator",
-    "gateway": "endpoint_gateway",
-    "kube": "kube_api",
 }
 TIERS = ["controlplane", "dataplane", "contract", "cluster", "e2e"]
 
@@ -31,13 +25,6 @@ FORBIDDEN = {
 }
 
 
-def tracked_files() -> list[Path]:
-    """Return the files of the tree, those to be committed included, those ignored not."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
-
-
 @pytest.fixture(scope="module")
 def files() -> list[Path]:
     return tracked_files()
@@ -47,7 +34,7 @@ def test_the_top_level_is_the_known_one(files: list[Path]) -> None:
     assert {path.relative_to(ROOT).parts[0] for path in files} == TOP_LEVEL
 
 
-@pytest.mark.parametrize(("root", "package"), SOURCE_ROOTS.items())
+@pytest.mark.parametrize(("root", "package"), PACKAGES.items())
 def test_a_source_root_holds_one_package_and_is_none(root: str, package: str) -> None:
     # operator/__init__.py would shadow the standard library's operator
     assert not (ROOT / root / "__init__.py").exists()

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 import endpoint_gateway.settings
 import endpoint_operator.settings
-from helpers.helm import ROOT, container, pick, render
+from helpers.helm import container, pick, render
+from helpers.tree import ROOT
 
 PREFIX = "VLLM_ENDPOINTS_"
 REFERENCE = ROOT / "docs" / "reference" / "settings.md"
@@ -44,6 +45,12 @@ def test_the_charts_defaults_are_the_models(part: str) -> None:
         if not field.is_required() and chart[PREFIX + name.upper()] != str(field.default)
     }
     assert different == {}
+
+
+def test_the_variables_of_a_gateway_without_a_cluster_are_documented() -> None:
+    text = Path(REFERENCE).read_text()
+    fields = endpoint_gateway.settings.StaticBackend.model_fields
+    assert [name for name in fields if f"`{name.upper()}`" not in text] == []
 
 
 @pytest.mark.parametrize("part", MODELS)

@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "vllm-endpoints"
+from helpers.tree import CHART, ROOT
 
 Manifest = dict[str, Any]
 
