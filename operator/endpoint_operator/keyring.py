@@ -78,10 +78,10 @@ def keyring_secret(namespace: str, name: str, entries: Iterable[Entry]) -> Objec
 def read_keyring(secret: Object | None) -> set[Entry]:
     """Return the entries of a keyring Secret; none where it is missing or damaged."""
     try:
-        content = orjson.loads(read_field(secret, names.KEYRING_FIELD) or "{}")
+        keys = orjson.loads(read_field(secret, names.KEYRING_FIELD))["keys"]
         return {
             Entry(key["namespace"], key["name"], key["sha256"], tuple(key["endpoints"]))
-            for key in content.get("keys", ())
+            for key in keys
         }
     except (ValueError, KeyError, TypeError):
         return set()  # it is written anew

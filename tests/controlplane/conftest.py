@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from endpoint_operator.context import Context
 from endpoint_operator.settings import Settings
 from helpers.builders import RELEASE_NAMESPACE
-from helpers.memory_cluster import MemoryCluster
-
-MakeContext = Callable[[MemoryCluster], Context]
+from helpers.memory_cluster import MakeContext, MemoryCluster
 
 
 @pytest.fixture

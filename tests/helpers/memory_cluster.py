@@ -7,10 +7,11 @@ under cluster/ to show. ``writes`` lists every write as (verb, Ref).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of
+from endpoint_operator.context import Context
 from kube_api import ApiError, Conflict
 
 
@@ -137,3 +138,7 @@ def _merge(target: Object, given: Object) -> None:
             _merge(target[key], value)
         else:
             target[key] = copy.deepcopy(value)
+
+
+MakeContext = Callable[[MemoryCluster], Context]
+"""Makes the context of an operator on a cluster in memory."""

@@ -1,0 +1,120 @@
+"""The edges of the process: settings, logs, and which objects wake which story."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from endpoint_operator.__main__ import leaves
+from endpoint_operator.apikeys import KEYRING
+from endpoint_operator.cache import Live, Ref
+from endpoint_operator.controller import concerned
+from endpoint_operator.errors import SettingsError
+from endpoint_operator.settings import Settings, load_settings
+from endpoint_operator.telemetry import JsonFormatter, bound
+from helpers import builders
+
+GIVEN = {
+    "VLLM_ENDPOINTS_RELEASE_NAMESPACE": "vllm-system",
+    "VLLM_ENDPOINTS_KEYRING_SECRET": "keyring",
+    "VLLM_ENDPOINTS_ROOT_KEY_SECRET": "root-key",
+    "VLLM_ENDPOINTS_GATEWAY_SERVICE": "gateway",
+}
+
+
+def test_settings_come_from_the_environment() -> None:
+    settings = load_settings({**GIVEN, "VLLM_ENDPOINTS_LIVENESS_PORT": "9000", "PATH": "/bin"})
+    assert settings.liveness_port == 9000
+    assert settings.gateway_host == "gateway.vllm-system.svc.cluster.local"
+
+
+def test_every_wrong_variable_is_named_with_its_remedy() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load_settings({"VLLM_ENDPOINTS_LOG_LEVEL": "loud", "VLLM_ENDPOINTS_LIVENESS_PORT": "0"})
+    lines = str(refusal.value).splitlines()
+    assert [line.split(":")[0].removeprefix("VLLM_ENDPOINTS_") for line in lines] == [
+        "RELEASE_NAMESPACE",
+        "KEYRING_SECRET",
+        "ROOT_KEY_SECRET",
+        "GATEWAY_SERVICE",
+        "LOG_LEVEL",
+        "LIVENESS_PORT",
+    ]
+    assert all("; set it to the " in line for line in lines)
+
+
+@pytest.mark.parametrize("url", ["llm.example.com", "ftp://x", "https://a b"])
+def test_an_external_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="VLLM_ENDPOINTS_EXTERNAL_URL"):
+        load_settings({**GIVEN, "VLLM_ENDPOINTS_EXTERNAL_URL": url})
+
+
+def record(**extra: Any) -> logging.LogRecord:
+    return logging.LogRecord("test", logging.INFO, "f", 1, "did %s", ("it",), None, **extra)
+
+
+def test_a_log_line_is_json_and_names_its_object() -> None:
+    with bound(kind="ApiKey", namespace="team-a", name="ci"):
+        line = json.loads(JsonFormatter().format(record()))
+    assert line["message"] == "did it"
+    assert (line["level"], line["namespace"], line["name"]) == ("info", "team-a", "ci")
+    assert "name" not in json.loads(JsonFormatter().format(record()))
+
+
+def test_a_log_line_has_its_exception() -> None:
+    made = record()
+    try:
+        raise ValueError("no")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    assert "ValueError: no" in json.loads(JsonFormatter().format(made))["exception"]
+
+
+def owned(kind: str, owner_kind: str) -> Live:
+    meta = {
+        "namespace": "team-a",
+        "name": "child",
+        "ownerReferences": [{"kind": owner_kind, "name": "owner", "uid": "u", "controller": True}],
+    }
+    return Live({"kind": kind, "metadata": meta})
+
+
+@pytest.mark.parametrize(
+    ("live", "expected"),
+    [
+        pytest.param(
+            Live(builders.endpoint()), [Ref("InferenceEndpoint", "team-a", "qwen")], id="endpoint"
+        ),
+        pytest.param(
+            Live(builders.api_key()), [Ref("ApiKey", "team-a", "ci"), KEYRING], id="api key"
+        ),
+        pytest.param(
+            owned("Deployment", "InferenceEndpoint"),
+            [Ref("InferenceEndpoint", "team-a", "owner")],
+            id="child of an endpoint",
+        ),
+        pytest.param(
+            owned("Secret", "ApiKey"),
+            [Ref("ApiKey", "team-a", "owner"), KEYRING],
+            id="secret of a key",
+        ),
+        pytest.param(
+            Live(builders.secret("keyring", "vllm-system", {})), [KEYRING], id="the keyring"
+        ),
+        pytest.param(owned("Service", "Other"), [], id="child of somebody else"),
+        pytest.param(Live(builders.secret("x", "team-a", {})), [], id="nobody's"),
+    ],
+)
+def test_a_change_wakes_what_it_concerns(live: Live, expected: list[Ref]) -> None:
+    settings: Settings = load_settings(GIVEN)
+    assert concerned(live, settings) == expected
+
+
+def test_errors_are_found_in_groups_of_groups() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    group = ExceptionGroup("outer", [ExceptionGroup("inner", [first]), second])
+    assert list(leaves(group)) == [first, second]

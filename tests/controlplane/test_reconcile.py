@@ -1,0 +1,256 @@
+"""The story of an endpoint, told on a cluster in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from endpoint_operator import names
+from endpoint_operator.cache import Ref
+from endpoint_operator.reconcile import reconcile_endpoint
+from endpoint_operator.settings import Settings
+from helpers import builders
+from helpers.memory_cluster import MakeContext, MemoryCluster
+from kube_api import Conflict, Invalid
+
+Object = dict[str, Any]
+
+ENDPOINT = Ref("InferenceEndpoint", "team-a", "qwen")
+DEPLOYMENT = Ref("Deployment", "team-a", "qwen-engine")
+SECRET = Ref("Secret", "team-a", "qwen-engine")
+CONFIG = Ref("ConfigMap", "team-a", "qwen-engine")
+ENGINE_SERVICE = Ref("Service", "team-a", "qwen-engine")
+GATEWAY_SERVICE = Ref("Service", "team-a", "qwen")
+CHILDREN = [SECRET, CONFIG, ENGINE_SERVICE, GATEWAY_SERVICE, DEPLOYMENT]
+
+
+class Story:
+    """An endpoint on a cluster, reconciled on demand; ``writes`` are those of the last time."""
+
+    def __init__(self, make_context: MakeContext, *objects: Object) -> None:
+        self.cluster = MemoryCluster(*objects)
+        self.context = make_context(self.cluster)
+        self.writes: list[tuple[str, Ref]] = []
+
+    async def reconcile(self) -> float | None:
+        """Reconcile once; return after how many seconds to look again."""
+        self.cluster.writes.clear()
+        outcome = await reconcile_endpoint(self.context, ENDPOINT)
+        self.writes = list(self.cluster.writes)
+        return outcome.again_after
+
+    def condition(self, kind: str) -> Object:
+        return builders.condition_of(self.cluster.stored(ENDPOINT), kind)
+
+    @property
+    def replicas(self) -> int:
+        return int(self.cluster.stored(DEPLOYMENT)["spec"]["replicas"])
+
+    @property
+    def image(self) -> str:
+        template = self.cluster.stored(DEPLOYMENT)["spec"]["template"]
+        return str(template["spec"]["containers"][0]["image"])
+
+
+@pytest.fixture
+def new(make_context: MakeContext) -> Story:
+    """A story that begins with a new endpoint."""
+    return Story(make_context, builders.endpoint(replicas=3))
+
+
+@pytest.fixture
+async def settled(new: Story) -> Story:
+    """A story that goes on with an endpoint whose children exist."""
+    await new.reconcile()
+    return new
+
+
+async def test_a_new_endpoint_costs_one_write_per_child_and_one_status(new: Story) -> None:
+    await new.reconcile()
+    assert new.writes == [*(("apply", child) for child in CHILDREN), ("status", ENDPOINT)]
+
+
+async def test_a_second_reconcile_writes_nothing(settled: Story) -> None:
+    await settled.reconcile()
+    assert settled.writes == []
+
+
+async def test_the_status_of_an_accepted_endpoint_tells_how_to_call_it(settled: Story) -> None:
+    said = settled.cluster.stored(ENDPOINT)["status"]
+    assert said["url"] == "http://qwen.team-a/v1"
+    assert said["servedNames"] == ["Qwen/Qwen2.5-7B-Instruct"]
+    assert said["image"] == "vllm/vllm-openai:v0.33.0"
+    assert settled.condition("Accepted")["status"] == "True"
+
+
+async def test_the_url_is_below_the_external_one_if_there_is_one(
+    settings: Settings, make_context: MakeContext
+) -> None:
+    story = Story(make_context, builders.endpoint())
+    outside = settings.model_copy(update={"external_url": "https://llm.example.com/"})
+    story.context = type(story.context)(**{**vars(story.context), "settings": outside})
+    await story.reconcile()
+    url = story.cluster.stored(ENDPOINT)["status"]["url"]
+    assert url == "https://llm.example.com/team-a.qwen/v1"
+
+
+async def test_an_edit_writes_what_it_changes_and_the_status(settled: Story) -> None:
+    settled.cluster.edit(ENDPOINT, engine={"image": "vllm/vllm-openai:v0.34.0"})
+    await settled.reconcile()
+    assert settled.writes == [("apply", DEPLOYMENT), ("status", ENDPOINT)]
+    assert settled.image == "vllm/vllm-openai:v0.34.0"
+
+
+@pytest.mark.parametrize("child", CHILDREN, ids=str)
+async def test_a_deleted_child_is_made_again(settled: Story, child: Ref) -> None:
+    settled.cluster.remove(child)
+    await settled.reconcile()
+    assert settled.writes[0] == ("apply", child)
+    await settled.reconcile()
+    assert settled.writes == []
+
+
+async def test_drift_is_healed(settled: Story) -> None:
+    service = settled.cluster.stored(GATEWAY_SERVICE)
+    settled.cluster.put(service | {"spec": service["spec"] | {"externalName": "evil.example"}})
+    await settled.reconcile()
+    assert settled.writes == [("apply", GATEWAY_SERVICE)]
+    healed = settled.cluster.stored(GATEWAY_SERVICE)["spec"]["externalName"]
+    assert healed == "vllm-endpoints-gateway.vllm-system.svc.cluster.local"
+
+
+async def test_a_stolen_label_is_put_back(settled: Story) -> None:
+    config = settled.cluster.stored(CONFIG)
+    settled.cluster.remove(CONFIG)  # what our watch, which selects by label, sees of it
+    settled.cluster.put(config | {"metadata": config["metadata"] | {"labels": {}}}, seen=False)
+    await settled.reconcile()
+    assert settled.writes == [("apply", CONFIG)]
+    assert settled.cluster.stored(CONFIG)["metadata"]["labels"][names.MANAGED_BY] == names.MANAGER
+
+
+async def test_fields_of_others_stay(settled: Story) -> None:
+    service = settled.cluster.stored(GATEWAY_SERVICE)
+    meta = service["metadata"] | {"annotations": service["metadata"]["annotations"] | {"x": "y"}}
+    settled.cluster.put(service | {"metadata": meta})
+    await settled.reconcile()
+    assert settled.writes == []
+    settled.cluster.edit(ENDPOINT, startupTimeout="1h")
+    await settled.reconcile()
+    assert settled.cluster.stored(GATEWAY_SERVICE)["metadata"]["annotations"]["x"] == "y"
+
+
+async def test_a_child_that_is_no_longer_wanted_is_deleted(settled: Story) -> None:
+    old = settled.cluster.stored(CONFIG)
+    settled.cluster.put(
+        old | {"metadata": old["metadata"] | {"name": "qwen-old", "uid": "uid-of-old"}}
+    )
+    await settled.reconcile()
+    assert settled.writes == [("delete", Ref("ConfigMap", "team-a", "qwen-old"))]
+
+
+async def test_an_invalid_edit_changes_nothing_that_runs(settled: Story) -> None:
+    settled.cluster.edit(ENDPOINT, engine={"image": "other:1", "config": {"seed": None}})
+    await settled.reconcile()
+    assert settled.writes == [("status", ENDPOINT)]
+    assert settled.condition("Accepted")["reason"] == "InvalidSpec"
+    assert "spec.engine.config.seed" in settled.condition("Accepted")["message"]
+    assert settled.cluster.stored(ENDPOINT)["status"]["servedNames"]
+
+
+async def test_a_name_that_is_taken_is_never_touched(make_context: MakeContext) -> None:
+    story = Story(make_context, builders.endpoint())
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": "team-a", "name": "qwen"},
+        "spec": {"type": "ClusterIP"},
+    }
+    story.cluster.put(foreign, seen=False)
+    again_after = await story.reconcile()
+    assert story.writes == [("status", ENDPOINT)]
+    accepted = story.condition("Accepted")
+    assert accepted["reason"] == "NameConflict"
+    assert "Service team-a/qwen" in accepted["message"]
+    assert again_after == 30
+
+    story.cluster.vanish(GATEWAY_SERVICE)
+    assert await story.reconcile() is None
+    assert story.condition("Accepted")["status"] == "True"
+
+
+async def test_children_of_a_predecessor_are_not_taken_over(settled: Story) -> None:
+    settled.cluster.remove(ENDPOINT)
+    settled.cluster.put(builders.endpoint(uid="successor"))
+    await settled.reconcile()
+    assert settled.writes == [("status", ENDPOINT)]
+    assert settled.condition("Accepted")["reason"] == "NameConflict"
+
+
+async def test_what_the_api_server_refuses_is_said_and_tried_again(new: Story) -> None:
+    new.cluster.refusals[DEPLOYMENT] = Invalid(422, "spec.template: Invalid value")
+    assert await new.reconcile() == 30
+    assert new.condition("Accepted")["reason"] == "RefusedByCluster"
+    assert new.condition("Accepted")["message"] == "spec.template: Invalid value"
+
+
+async def test_nothing_is_made_for_an_endpoint_that_is_gone(new: Story) -> None:
+    new.cluster.vanish(ENDPOINT)
+    await new.reconcile()
+    assert new.writes == []
+
+
+async def test_nothing_is_made_for_an_endpoint_that_is_being_deleted(settled: Story) -> None:
+    body = settled.cluster.stored(ENDPOINT)
+    meta = body["metadata"] | {"deletionTimestamp": "2026-11-21T12:00:00Z"}
+    settled.cluster.put(body | {"metadata": meta})
+    settled.cluster.remove(CONFIG)
+    await settled.reconcile()
+    assert settled.writes == []
+
+
+async def test_no_replica_is_lost_by_an_edit_after_creation(settled: Story) -> None:
+    settled.cluster.edit(ENDPOINT, engine={"image": "x:2"})
+    await settled.reconcile()
+    assert settled.replicas == 3
+    assert ("scale", DEPLOYMENT) not in settled.writes
+
+
+@pytest.mark.parametrize("count", [0, 2, 5])
+async def test_a_changed_number_goes_through_scale_and_survives_edits(
+    settled: Story, count: int
+) -> None:
+    settled.cluster.edit(ENDPOINT, replicas=count)
+    await settled.reconcile()
+    assert settled.writes == [("scale", DEPLOYMENT), ("status", ENDPOINT)]
+    settled.cluster.edit(ENDPOINT, engine={"image": "x:2"})
+    await settled.reconcile()
+    assert settled.replicas == count
+    await settled.reconcile()
+    assert settled.writes == []
+
+
+async def test_a_number_that_changed_meanwhile_is_not_undone(settled: Story) -> None:
+    workload = settled.cluster.stored(DEPLOYMENT)
+    settled.cluster.put(workload | {"spec": workload["spec"] | {"replicas": 9}}, seen=False)
+    settled.cluster.edit(ENDPOINT, engine={"image": "x:2"})
+    known = settled.cluster.get(DEPLOYMENT)
+    assert known is not None
+    assert known.owns_replicas
+    with pytest.raises(Conflict):
+        await settled.reconcile()
+    assert settled.replicas == 9
+
+
+async def test_an_operator_with_another_default_image_rolls_nothing(settled: Story) -> None:
+    newer = settled.context.settings.model_copy(update={"default_engine_image": "vllm:next"})
+    settled.context = type(settled.context)(**{**vars(settled.context), "settings": newer})
+    await settled.reconcile()
+    assert settled.writes == []
+    settled.cluster.edit(ENDPOINT, replicas=4)
+    await settled.reconcile()
+    assert settled.image == "vllm/vllm-openai:v0.33.0"
+    settled.cluster.edit(ENDPOINT, startupTimeout="1h")
+    await settled.reconcile()
+    assert settled.image == "vllm:next"
+    assert settled.cluster.stored(ENDPOINT)["status"]["image"] == "vllm:next"

@@ -1,0 +1,260 @@
+"""Rendering: golden files for the whole, single tests for what must hold of any endpoint."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+from jinja2 import nodes
+
+from endpoint_operator import names
+from endpoint_operator.api.v1alpha1 import parse_endpoint
+from endpoint_operator.desired import Inputs, desired_objects, render, resolve_image, spec_hash
+from helpers import builders, golden
+
+Object = dict[str, Any]
+
+
+def children(inputs: Inputs = golden.INPUTS, **spec: Any) -> list[Object]:
+    return desired_objects(parse_endpoint(builders.endpoint(**spec)), inputs)
+
+
+def deployment(inputs: Inputs = golden.INPUTS, **spec: Any) -> Object:
+    return children(inputs, **spec)[-1]
+
+
+def pod(**spec: Any) -> Object:
+    found: Object = deployment(**spec)["spec"]["template"]["spec"]
+    return found
+
+
+def container(**spec: Any) -> Object:
+    found: Object = pod(**spec)["containers"][0]
+    return found
+
+
+def applied_hash(child: Object) -> str:
+    return str(child["metadata"]["annotations"][names.APPLIED_HASH])
+
+
+@pytest.mark.parametrize("source", golden.sources(), ids=lambda path: path.name.split(".")[0])
+def test_it_renders_as_reviewed(source: Path) -> None:
+    wanted = list(yaml.safe_load_all(golden.expected(source).read_text()))
+    assert golden.rendered(source) == wanted, "if wanted: python tests/helpers/golden.py"
+
+
+def test_the_same_input_gives_the_same_objects_in_fresh_data() -> None:
+    first, second = children(), children()
+    assert first == second
+    labels = [child["metadata"]["labels"] for child in first]
+    assert len({id(label) for label in labels}) == len(labels)
+
+
+def test_children_come_after_what_they_refer_to() -> None:
+    kinds = [child["kind"] for child in children()]
+    assert kinds == ["Secret", "ConfigMap", "Service", "Service", "Deployment"]
+
+
+def test_every_child_has_owner_labels_and_hash() -> None:
+    for child in children():
+        meta = child["metadata"]
+        assert meta["ownerReferences"][0]["uid"] == "uid-1"
+        assert meta["labels"] == names.child_labels("qwen")
+        assert re.fullmatch("[0-9a-f]{16}", applied_hash(child))
+
+
+def test_the_selector_is_the_two_labels_that_never_change() -> None:
+    selector = {"app.kubernetes.io/name": "vllm", names.ENDPOINT: "qwen"}
+    _, _, service, _, workload = children()
+    assert service["spec"]["selector"] == selector
+    assert workload["spec"]["selector"]["matchLabels"] == selector
+    assert selector.items() <= workload["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_number_of_replicas_is_no_part_of_the_hash() -> None:
+    assert applied_hash(deployment(replicas=1)) == applied_hash(deployment(replicas=5))
+
+
+def test_a_changed_configuration_makes_other_pods() -> None:
+    def digest(**config: Any) -> str:
+        template = deployment(engine={"config": config})["spec"]["template"]
+        return str(template["metadata"]["annotations"][names.CONFIG_HASH])
+
+    assert digest(seed=1) != digest(seed=2)
+    assert digest(a=1, b=2) == digest(b=2, a=1)
+
+
+def test_another_engine_key_makes_other_pods_and_is_nowhere_in_their_template() -> None:
+    other = Inputs(golden.INPUTS.image, "sk-engine-other", golden.INPUTS.gateway_host)
+    ours, theirs = deployment(), deployment(other)
+    assert ours["spec"]["template"] != theirs["spec"]["template"]
+    assert "sk-engine" not in str(ours) + str(theirs)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "config", "expected"),
+    [
+        (0, {}, None),
+        (1, {}, None),
+        (4, {}, "4"),
+        (4, {"tensor-parallel-size": 2}, None),
+        (4, {"pipeline_parallel_size": 4}, None),
+        (4, {"data-parallel-size": 4}, None),
+    ],
+)
+def test_several_gpus_are_used_in_parallel_unless_the_user_says_how(
+    gpus: int, config: Object, expected: str | None
+) -> None:
+    arguments = container(gpu={"count": gpus}, engine={"config": config})["args"]
+    option = "--tensor-parallel-size"
+    found = arguments[arguments.index(option) + 1] if option in arguments else None
+    assert found == expected
+
+
+def test_gpus_are_requested_limited_and_tolerated() -> None:
+    resources = container(gpu={"count": 2})["resources"]
+    assert resources["requests"]["nvidia.com/gpu"] == "2"
+    assert resources["limits"]["nvidia.com/gpu"] == "2"
+    assert pod(gpu={"count": 2})["tolerations"][0]["key"] == "nvidia.com/gpu"
+    assert "tolerations" not in pod(gpu={"count": 0})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"requests": {"memory": "1Gi"}}),
+        ({"requests": {"memory": "7Gi"}}, {"requests": {"memory": "8Gi"}}),
+        ({"limits": {"memory": "7Gi"}}, {"limits": {"memory": "8Gi"}}),
+        (
+            {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "1024Mi"}},
+            {"requests": {"cpu": "500m", "memory": "1536Mi"}, "limits": {"memory": "2Gi"}},
+        ),
+    ],
+)
+def test_shared_memory_is_counted_as_memory(given: Object, expected: Object) -> None:
+    assert container(gpu={"count": 0}, resources=given)["resources"] == expected
+
+
+def test_shared_memory_grows_with_the_gpus() -> None:
+    sizes = {
+        count: pod(gpu={"count": count})["volumes"][-1]["emptyDir"]["sizeLimit"]
+        for count in (0, 1, 8)
+    }
+    assert sizes == {0: "1Gi", 1: "1Gi", 8: "8Gi"}
+
+
+def test_stopping_has_time_for_prestop_drain_and_exit() -> None:
+    rendered = pod(engine={"drainTimeout": "10m"})
+    arguments = rendered["containers"][0]["args"]
+    assert arguments[arguments.index("--shutdown-timeout") + 1] == "600"
+    assert rendered["terminationGracePeriodSeconds"] == 5 + 600 + 30
+
+
+def test_the_startup_probe_gives_up_after_the_startup_timeout() -> None:
+    probe = container(startupTimeout="1m32s")["startupProbe"]
+    assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) < 92
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 92
+    assert deployment(startupTimeout="1m32s")["spec"]["progressDeadlineSeconds"] == 92 + 600
+
+
+def test_every_cache_is_on_a_writable_volume() -> None:
+    rendered = container()
+    mounts = [mount["mountPath"] for mount in rendered["volumeMounts"]]
+    paths = [
+        variable["value"]
+        for variable in rendered["env"]
+        if str(variable.get("value", "")).startswith("/")
+    ]
+    assert paths
+    assert [path for path in paths if not any(path.startswith(mount) for mount in mounts)] == []
+
+
+def test_the_pod_is_restricted() -> None:
+    rendered = pod()
+    assert rendered["securityContext"]["runAsNonRoot"] is True
+    assert rendered["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert rendered["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert rendered["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("chosen", "recorded", "unchanged", "expected"),
+    [
+        ("mine:1", "old:1", True, "mine:1"),
+        (None, "", False, "default:2"),
+        (None, "old:1", True, "old:1"),
+        (None, "old:1", False, "default:2"),
+    ],
+)
+def test_a_defaulted_image_is_kept_until_the_spec_changes(
+    chosen: str | None, recorded: str, *, unchanged: bool, expected: str
+) -> None:
+    engine = {"image": chosen} if chosen else {}
+    spec = parse_endpoint(builders.endpoint(engine=engine)).spec
+    found = resolve_image(spec, recorded=recorded, unchanged=unchanged, default="default:2")
+    assert found == expected
+
+
+def test_scaling_is_no_change_of_the_spec() -> None:
+    def digest(**spec: Any) -> str:
+        return spec_hash(parse_endpoint(builders.endpoint(**spec)).spec)
+
+    assert digest(replicas=1) == digest(replicas=7) == digest(startupTimeout="30m")
+    assert digest(startupTimeout="31m") != digest()
+
+
+def templates() -> list[str]:
+    return sorted(render.environment().list_templates())
+
+
+def test_there_are_templates() -> None:
+    assert len(templates()) == 5
+
+
+@pytest.mark.parametrize("template", templates())
+def test_a_template_only_places_values_through_tojson(template: str) -> None:
+    environment = render.environment()
+    assert environment.loader is not None
+    source, _, _ = environment.loader.get_source(environment, template)
+    tree = environment.parse(source)
+    allowed = (nodes.Output, nodes.If, nodes.For)
+    assert [node for node in tree.find_all(nodes.Stmt) if not isinstance(node, allowed)] == []
+    for output in tree.find_all(nodes.Output):
+        for placed in output.nodes:
+            if not isinstance(placed, nodes.TemplateData):
+                assert isinstance(placed, nodes.Filter)
+                assert placed.name == "tojson"
+
+
+def test_a_missing_value_is_an_error() -> None:
+    with pytest.raises((jinja2.UndefinedError, TypeError), match=r"[Uu]ndefined"):
+        render.render("config", name="x")
+
+
+def test_no_value_breaks_out_of_its_place() -> None:
+    evil = 'x"\n  namespace: kube-system\n{% raw %} # \\'
+    rendered = render.render("config", engine_name=evil, namespace="a", data={"k": evil})
+    assert rendered["metadata"] == {"name": evil, "namespace": "a"}
+    assert rendered["data"] == {"k": evil}
+
+
+def test_only_one_module_knows_jinja() -> None:
+    package = Path(render.__file__).parents[1]
+    users = [
+        path.name
+        for path in package.rglob("*.py")
+        if any(
+            isinstance(node, ast.Import) and any(name.name == "jinja2" for name in node.names)
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    ]
+    assert users == ["render.py"]

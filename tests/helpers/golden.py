@@ -1,0 +1,51 @@
+"""Golden renderings: inputs and what the operator makes of them, for people to review in diffs.
+
+``python tests/helpers/golden.py`` writes them anew after a wanted change; the test only compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from endpoint_operator.api.v1alpha1 import parse_endpoint
+from endpoint_operator.desired import Inputs, desired_objects
+
+DIRECTORY = Path(__file__).parents[1] / "controlplane" / "golden"
+INPUTS = Inputs(
+    image="vllm/vllm-openai:v0.33.0",
+    engine_key="sk-engine-0123456789abcdef",
+    gateway_host="vllm-endpoints-gateway.vllm-system.svc.cluster.local",
+)
+
+
+def sources() -> list[Path]:
+    """Return the files with endpoints."""
+    return sorted(DIRECTORY.glob("*.endpoint.yaml"))
+
+
+def expected(source: Path) -> Path:
+    """Return the file with what is rendered for an endpoint."""
+    return source.with_name(source.name.replace(".endpoint.", ".children."))
+
+
+def rendered(source: Path) -> list[dict[str, Any]]:
+    """Return the children of the endpoint in a file."""
+    body = yaml.safe_load(source.read_text())
+    body["metadata"] |= {"uid": "3b8c1e9a-0000-4000-8000-000000000001", "generation": 1}
+    return desired_objects(parse_endpoint(body), INPUTS)
+
+
+def main() -> None:
+    """Write every expected rendering."""
+    for source in sources():
+        text = yaml.safe_dump_all(rendered(source), sort_keys=False, width=100)
+        expected(source).write_text(text)
+        sys.stdout.write(f"{expected(source).name}\n")
+
+
+if __name__ == "__main__":
+    main()
