@@ -3,9 +3,13 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# targets share one cluster and one environment
+.NOTPARALLEL:
 
 BIN := .venv/bin
 ENVIRONMENT := .venv/.made
+# runs a module that needs no package, before there is an environment or without one
+TOOL := python=$$(hack/python-env) && "$$python" -m
 TIERS := controlplane dataplane contract cluster e2e
 CODE := operator gateway kube hack tests
 # local: a single-node cluster of processes of this machine, as root; kind: the same in Docker
@@ -28,13 +32,13 @@ demo: $(if $(filter kind,$(RUNTIME)),,preflight) $(ENVIRONMENT) ## one endpoint 
 
 .PHONY: demo-down
 demo-down: ## remove every trace of the demo
-	@$$(hack/python-env) -m hack.demo.down
+	@$(TOOL) hack.demo.down
 
 # -- tests ------------------------------------------------------------------------------------------------------------
 
 .PHONY: preflight
 preflight: ## name everything that this machine lacks for the local cluster; seconds
-	@$$(hack/python-env) -m hack.cluster check
+	@$(TOOL) hack.cluster check
 
 .PHONY: test
 test: preflight lint tools ## every tier, one after another, cheapest first
@@ -90,11 +94,11 @@ lock: $(ENVIRONMENT) ## resolve pyproject.toml into requirements/, with hashes a
 
 .PHONY: tools
 tools: ## compile the programs of the local cluster, helm among them; cached (GROUPS=client: kubectl and helm)
-	@$$(hack/python-env) -m hack.cluster build $(GROUPS)
+	@$(TOOL) hack.cluster build $(GROUPS)
 
 .PHONY: images
 images: ## build the images of operator and gateway without Docker, and print where the archives are
-	@$$(hack/python-env) -m hack.images operator gateway
+	@$(TOOL) hack.images operator gateway
 
 .PHONY: clean
 clean: ## remove what was made here; the caches outside the clone stay
