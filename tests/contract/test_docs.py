@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from endpoint_gateway.metrics import Metrics
+from endpoint_operator import status
 from helpers.tree import CHART, PACKAGES, ROOT, modules
 
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -50,6 +51,13 @@ def test_every_chart_value_is_documented_with_its_default() -> None:
     assert rows.keys() == values.keys()
     shown = {name: yaml.safe_load(default) for name, default in rows.items()}
     assert shown == values
+
+
+def test_every_reason_of_a_condition_is_documented() -> None:
+    text = (REFERENCE / "api.md").read_text()
+    values = [value for name, value in vars(status).items() if name.isupper()]
+    reasons = {value for value in values if isinstance(value, str)}
+    assert {reason for reason in reasons if f"`{reason}`" not in text} == set()
 
 
 def test_every_metric_is_documented() -> None:
