@@ -1,0 +1,234 @@
+"""The process as a user runs it without a cluster: probes, metrics, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from helpers.fake_vllm import (
+    DONE,
+    LAST_CHUNK,
+    STREAM_HEAD,
+    Connection,
+    FakeVllm,
+    answering,
+    captured,
+    captured_body,
+    chunk,
+    delta,
+)
+from helpers.live_server import NO_TLS, SECRET, endpoint, live_gateway
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[bytes]
+    client: httpx.AsyncClient
+    metrics_url: str
+
+    async def ended(self) -> tuple[int, bytes]:
+        """Wait for the end of the process; return its status and what it wrote."""
+        output, _ = await asyncio.to_thread(self.process.communicate, timeout=10)
+        return self.process.returncode, output
+
+
+@asynccontextmanager
+async def gateway_process(engine: FakeVllm, **environ: str) -> AsyncIterator[Running]:
+    port, metrics_port = free_port(), free_port()
+    process = start(
+        {
+            "API_KEYS": SECRET,
+            "BACKEND_URL": engine.url,
+            "VLLM_ENDPOINTS_GATEWAY_PORT": str(port),
+            "VLLM_ENDPOINTS_METRICS_PORT": str(metrics_port),
+            **environ,
+        }
+    )
+    headers = {"authorization": f"Bearer {SECRET}"}
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=10, verify=NO_TLS
+        ) as client:
+            await until_ready(client)
+            yield Running(process, client, f"http://127.0.0.1:{metrics_port}/metrics")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def start(environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "endpoint_gateway"]
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE)
+
+
+async def until_ready(client: httpx.AsyncClient) -> None:
+    for _ in range(500):
+        try:
+            if (await client.get("/readyz")).status_code == 200:
+                return
+        except httpx.TransportError:
+            await asyncio.sleep(0.02)
+    raise AssertionError("the gateway did not become ready")
+
+
+async def test_one_vllm_is_served_from_two_variables() -> None:
+    async with (
+        FakeVllm(answering(captured("models"), captured("models"), captured("chat"))) as engine,
+        gateway_process(engine, BACKEND_API_KEY="sk-its-own") as running,
+    ):
+        listed = await running.client.get("/v1/models")
+        one = await running.client.get("/v1/models/tiny")
+        body = b'{"model": "any"}'
+        answer = await running.client.post("/v1/chat/completions", content=body)
+        page = await running.client.get(running.metrics_url)
+        running.process.send_signal(signal.SIGTERM)
+        status, log = await running.ended()
+    assert status == 0
+    assert listed.content == captured_body("models")
+    assert one.json() == listed.json()["data"][0]
+    assert answer.content == captured_body("chat")
+    assert engine.requests[-1].body == body
+    assert engine.requests[-1].headers["authorization"] == "Bearer sk-its-own"
+    assert 'requests_total{endpoint="default/default",route="chat.completions"' in page.text
+    assert [json.loads(line)["route"] for line in log.splitlines()] == [
+        "models",
+        "model",
+        "chat.completions",
+    ]
+
+
+async def test_sigterm_lets_a_stream_finish_and_takes_no_new_connection() -> None:
+    finish = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD + chunk(delta("one")))
+        await finish.wait()
+        await connection.send(chunk(DONE) + LAST_CHUNK)
+        await connection.hung_up()
+
+    async with FakeVllm(script) as engine, gateway_process(engine) as running:
+        request = running.client.stream(
+            "POST", "/v1/chat/completions", content=b'{"model":"x","stream":true}'
+        )
+        async with request as answer:
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == delta("one")
+            running.process.send_signal(signal.SIGTERM)
+            await until_refused(running.client)
+            finish.set()
+            assert b"".join([piece async for piece in pieces]) == DONE
+        assert (await running.ended())[0] == 0
+
+
+async def until_refused(client: httpx.AsyncClient) -> None:
+    for _ in range(500):
+        try:
+            async with httpx.AsyncClient(base_url=client.base_url, verify=NO_TLS) as stranger:
+                await stranger.get("/healthz")
+        except httpx.TransportError:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the gateway still takes connections")
+
+
+async def test_a_stream_that_outlasts_the_drain_ends_with_an_error() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD + chunk(delta("one")))
+        await connection.hung_up()
+
+    async with (
+        FakeVllm(script) as engine,
+        gateway_process(engine, VLLM_ENDPOINTS_DRAIN_SECONDS="1") as running,
+    ):
+        request = running.client.stream(
+            "POST", "/v1/chat/completions", content=b'{"model":"x","stream":true}'
+        )
+        async with request as answer:
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == delta("one")
+            running.process.send_signal(signal.SIGTERM)
+            rest = b"".join([piece async for piece in pieces])
+        assert b'"code":"shutting_down"' in rest
+        assert (await running.ended())[0] == 0
+
+
+async def test_the_probes_are_open_and_tell_what_is_known() -> None:
+    async with live_gateway(endpoint()) as live:
+        del live.client.headers["authorization"]
+        assert (await live.client.get("/healthz")).status_code == 200
+        assert (await live.client.get("/readyz")).status_code == 200
+        live.directory.ready = False
+        assert (await live.client.get("/healthz")).status_code == 200
+        assert (await live.client.get("/readyz")).status_code == 503
+        live.directory.ready, live.gateway.phase.ending = True, True
+        assert (await live.client.get("/readyz")).status_code == 503
+        assert live.lines() == []
+
+
+async def test_requests_are_counted_by_bounded_labels() -> None:
+    async with (
+        FakeVllm(answering(captured("chat"))) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        await live.chat()
+        await live.chat(model="made-up-by-a-client")
+        await live.client.get("/made-up-by-a-client")
+        page = live.gateway.metrics.page().decode()
+    assert "made-up" not in page
+    name = "vllm_endpoints_gateway_requests_total"
+    counted = set(re.findall(rf"^{name}(.*)$", page, re.MULTILINE))
+    assert counted == {
+        '{endpoint="team-a/qwen",route="chat.completions",status="200"} 1.0',
+        '{endpoint="",route="chat.completions",status="404"} 1.0',
+        '{endpoint="",route="none",status="404"} 1.0',
+    }
+    assert "vllm_endpoints_gateway_requests_in_flight 0.0" in page
+    first_byte = "vllm_endpoints_gateway_time_to_first_byte_seconds_count"
+    assert f'{first_byte}{{endpoint="team-a/qwen",route="chat.completions"}} 1.0' in page
+
+
+async def test_the_access_log_has_one_line_per_request_without_its_text() -> None:
+    async with (
+        FakeVllm(answering(captured("chat"))) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answer = await live.chat(messages=[{"role": "user", "content": "a secret"}])
+        (line,) = live.lines()
+    assert b"a secret" not in live.log.getvalue()
+    assert line["request_id"] == answer.headers["x-request-id"]
+    assert (
+        line.items()
+        >= {
+            "log": "access",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "route": "chat.completions",
+            "endpoint": "team-a/qwen",
+            "key": "team-a/ci",
+            "stream": False,
+            "status": 200,
+            "error": None,
+            "attempts": 1,
+        }.items()
+    )
+    assert 0 < line["first_byte_ms"] <= line["duration_ms"]

@@ -1,0 +1,97 @@
+"""The environment, and what is said where it does not describe a gateway."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from endpoint_gateway.errors import SettingsError
+from endpoint_gateway.settings import Settings, StaticBackend, describe, load_settings
+
+CLUSTER = {
+    "VLLM_ENDPOINTS_RELEASE_NAMESPACE": "system",
+    "VLLM_ENDPOINTS_KEYRING_SECRET": "keyring",
+    "VLLM_ENDPOINTS_ROOT_KEY_SECRET": "root",
+}
+STATIC = {"BACKEND_URL": "http://127.0.0.1:8000", "API_KEYS": " sk-1, sk-2 ,"}
+
+
+def test_a_cluster_needs_three_names() -> None:
+    settings, backend = load_settings(CLUSTER)
+    assert backend is None
+    assert (settings.release_namespace, settings.gateway_port) == ("system", 8080)
+
+
+def test_a_single_vllm_needs_its_address_and_keys() -> None:
+    _, backend = load_settings({**STATIC, "BACKEND_API_KEY": "sk-engine"})
+    assert backend is not None
+    assert backend.api_keys == ("sk-1", "sk-2")
+    assert backend.backend_api_key == "sk-engine"
+
+
+def test_an_empty_variable_counts_as_absent() -> None:
+    settings, backend = load_settings(
+        {**CLUSTER, "VLLM_ENDPOINTS_GATEWAY_PORT": "", "BACKEND_URL": "", "API_KEYS": ""}
+    )
+    assert (settings.gateway_port, backend) == (8080, None)
+
+
+WRONG = {
+    "no port": ({**CLUSTER, "VLLM_ENDPOINTS_GATEWAY_PORT": "http"}, "GATEWAY_PORT"),
+    "a Service's link": (
+        {**CLUSTER, "VLLM_ENDPOINTS_METRICS_PORT": "tcp://10.0.0.1:80"},
+        "VLLM_ENDPOINTS_METRICS_PORT",
+    ),
+    "no time": ({**CLUSTER, "VLLM_ENDPOINTS_DRAIN_SECONDS": "0"}, "VLLM_ENDPOINTS_DRAIN_SECONDS"),
+    "no level": ({**CLUSTER, "VLLM_ENDPOINTS_LOG_LEVEL": "loud"}, "VLLM_ENDPOINTS_LOG_LEVEL"),
+    "no name": ({**CLUSTER, "VLLM_ENDPOINTS_KEYRING_SECRET": "a b"}, "_KEYRING_SECRET"),
+    "half a cluster": ({"VLLM_ENDPOINTS_RELEASE_NAMESPACE": "x"}, "ROOT_KEY_SECRET"),
+    "nothing": ({}, "BACKEND_URL and API_KEYS"),
+    "no keys": ({"BACKEND_URL": "http://x"}, "API_KEYS"),
+    "only commas": ({"BACKEND_URL": "http://x", "API_KEYS": ","}, "API_KEYS"),
+    "no backend": ({"API_KEYS": "sk-1"}, "BACKEND_URL"),
+    "TLS": ({**STATIC, "BACKEND_URL": "https://x"}, "BACKEND_URL"),
+    "no scheme": ({**STATIC, "BACKEND_URL": "127.0.0.1:8000"}, "BACKEND_URL"),
+    "a path": ({**STATIC, "BACKEND_URL": "http://x/api"}, "BACKEND_URL"),
+}
+
+
+@pytest.mark.parametrize(("environ", "named"), WRONG.values(), ids=WRONG)
+def test_a_wrong_value_is_named(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        load_settings(environ)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(
+            {
+                **CLUSTER,
+                "VLLM_ENDPOINTS_GATEWAY_PORT": "x",
+                "VLLM_ENDPOINTS_METRICS_PORT": "y",
+            }
+        )
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_no_message_holds_a_key() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"API_KEYS": "sk-secret", "BACKEND_URL": "https://x"})
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_help_lists_every_variable() -> None:
+    for name in Settings.model_fields:
+        assert f"VLLM_ENDPOINTS_{name.upper()}\n" in describe()
+    for name in StaticBackend.model_fields:
+        assert f"  {name.upper()}\n" in describe()
+
+
+def test_the_process_says_what_is_wrong_and_ends() -> None:
+    command = [sys.executable, "-m", "endpoint_gateway"]
+    ended = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("endpoint-gateway: VLLM_ENDPOINTS_RELEASE_NAMESPACE")
+    assert "Traceback" not in ended.stderr
