@@ -27,10 +27,10 @@ logger = logging.getLogger("kube_api")
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "SYNCED"]
 Key = tuple[str, str]
 
-# the server ends a watch after this long; bookmarks come about once a minute, so a connection
-# that is silent for longer is dead
-WATCH_SECONDS = (240, 300)
-SILENCE = aiohttp.ClientTimeout(total=None, connect=5, sock_read=90)
+# The server ends each watch after about a minute, with a bookmark, and the next one goes on from
+# there: a connection that is silent for longer is dead. (Between changes it may send nothing.)
+WATCH_SECONDS = (50, 60)
+SILENCE = aiohttp.ClientTimeout(total=None, connect=5, sock_read=75)
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 5.0
 
 

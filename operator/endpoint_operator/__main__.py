@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any, cast
 
 import kopf
 import uvloop
@@ -34,6 +35,8 @@ async def serve(settings: Settings) -> None:
             registry=build_registry(controller, stop.set),
             clusterwide=True,
             standalone=True,
+            # left to itself kopf asks for the user's name, and the image's user has none
+            identity=cast("Any", USER_AGENT),
             stop_flag=stop,
             liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
         )
