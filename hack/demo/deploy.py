@@ -19,6 +19,9 @@ NAMESPACE = "vllm-endpoints"
 CHART = REPOSITORY / "charts/vllm-endpoints"
 EXAMPLE = REPOSITORY / "examples/tiny.yaml"
 
+# reasons of a waiting container that waiting alone does not cure
+HOPELESS = ("CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+
 Report = Callable[[str], None]
 
 
@@ -46,13 +49,45 @@ def _image_values(part: str, image: Image) -> dict[str, str]:
 
 
 def install_chart(session: Session, values: Mapping[str, str]) -> None:
-    """Install the chart, or upgrade it to these values, and wait until its pods are ready."""
+    """Install the chart, or upgrade it to these values; does not wait for its pods."""
     settings = [f"--set-string={k}={v}" for k, v in values.items() if v not in ("true", "false")]
     settings += [f"--set={k}={v}" for k, v in values.items() if v in ("true", "false")]
     session.call_helm(
         "upgrade", "--install", RELEASE, str(CHART), f"--namespace={NAMESPACE}",
-        "--create-namespace", "--wait", "--timeout=5m", *settings,
+        "--create-namespace", *settings,
     )  # fmt: skip
+
+
+def wait_installed(session: Session, *, timeout_seconds: float = 180) -> None:
+    """Wait until operator and gateway are ready; ClusterError at once when one keeps failing."""
+    end = time.monotonic() + timeout_seconds
+    while waiting := _not_available(session):
+        if failing := _failing_containers(session):
+            raise ClusterError(f"{', '.join(failing)}: does not start")
+        if time.monotonic() > end:
+            raise ClusterError(f"{', '.join(waiting)}: not ready after {timeout_seconds:.0f} s")
+        time.sleep(0.5)
+
+
+def _not_available(session: Session) -> list[str]:
+    found = session.items("deployments", namespace=NAMESPACE)
+    return [d["metadata"]["name"] for d in found if not _is_rolled_out(d)]
+
+
+def _is_rolled_out(deployment: JsonObject) -> bool:
+    wanted, status = deployment["spec"]["replicas"], deployment.get("status", {})
+    return bool(status.get("observedGeneration") == deployment["metadata"]["generation"]) and (
+        status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted
+    )
+
+
+def _failing_containers(session: Session) -> list[str]:
+    return [
+        f"{pod['metadata']['name']} ({reason})"
+        for pod in session.items("pods", namespace=NAMESPACE)
+        for container in pod["status"].get("containerStatuses", ())
+        if (reason := container["state"].get("waiting", {}).get("reason")) in HOPELESS
+    ]
 
 
 def apply_file(session: Session, path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Protocol
 
 from hack.cluster import prerequisites
@@ -35,8 +36,8 @@ class Runtime(Protocol):
     def start(self) -> Session:
         """Bring the cluster up, or find it running."""
 
-    def load(self, images: Collection[Image]) -> None:
-        """Bring the images into the cluster."""
+    def load(self) -> None:
+        """Bring the images that were built into the cluster."""
 
 
 class LocalRuntime:
@@ -47,6 +48,7 @@ class LocalRuntime:
         self._cluster = Cluster(Layout.named(cluster, self._cache.root), self._cache)
         self._builder = Builder(self._cache.root)
         self._options = Options(ingress=True, gpus=GPUS)
+        self._archives: list[Path] = []
 
     def prepare(self) -> None:
         """See Runtime."""
@@ -55,7 +57,7 @@ class LocalRuntime:
     def build(self, images: Collection[Image]) -> None:
         """See Runtime."""
         self._cache.build(needed_groups(self._options), jobs=os.cpu_count() or 1)
-        self._builder.build(images)
+        self._archives = self._builder.build(images)
 
     def start(self) -> Session:
         """See Runtime."""
@@ -68,9 +70,9 @@ class LocalRuntime:
             url=f"http://{NODE_ADDRESS}",
         )
 
-    def load(self, images: Collection[Image]) -> None:
+    def load(self) -> None:
         """See Runtime."""
-        self._cluster.load([self._builder.archive(image) for image in images])
+        self._cluster.load(self._archives)
 
     def remove(self) -> None:
         """Every trace of the cluster and of builds that were killed; what is cached stays."""
@@ -83,6 +85,7 @@ class KindRuntime:
 
     def __init__(self) -> None:
         self._kind = KindCluster(default_root() / "kind.kubeconfig")
+        self._images: list[Image] = []
 
     def prepare(self) -> None:
         """See Runtime."""
@@ -90,6 +93,7 @@ class KindRuntime:
 
     def build(self, images: Collection[Image]) -> None:
         """See Runtime."""
+        self._images = list(images)
         for image in images:
             with step(f"docker build {image.reference}", expect=image.expect):
                 self._kind.build_image(image)
@@ -98,9 +102,9 @@ class KindRuntime:
         """See Runtime."""
         return self._kind.start(gpus=GPUS)
 
-    def load(self, images: Collection[Image]) -> None:
+    def load(self) -> None:
         """See Runtime."""
-        for image in images:
+        for image in self._images:
             with step(f"load {image.reference}"):
                 self._kind.load_image(image)
 

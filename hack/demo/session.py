@@ -40,6 +40,12 @@ class Session:
         found: JsonObject = json.loads(printed)
         return found
 
+    def items(self, kind: str, *, namespace: str) -> list[JsonObject]:
+        """Every object of a kind in a namespace."""
+        printed = self.call_kubectl("get", kind, "-n", namespace, "-o", "json")
+        found: list[JsonObject] = json.loads(printed)["items"]
+        return found
+
     def shell_settings(self) -> list[str]:
         """Lines for a shell that go on by hand with this cluster."""
         folders = dict.fromkeys(str(path.parent) for path in (self.kubectl, self.helm))

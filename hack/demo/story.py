@@ -24,7 +24,7 @@ def tell(runtime: Runtime) -> None:
         runtime.prepare()
     runtime.build(IMAGES)
     session = runtime.start()
-    runtime.load(IMAGES)
+    runtime.load()
     url = deploy_everything(session)
     key = deploy.read_key(session, KEY_SECRET)
     talk(f"{session.url}/v1", key)
@@ -36,6 +36,8 @@ def deploy_everything(session: Session) -> str:
     try:
         with step(f"helm upgrade --install {deploy.RELEASE} charts/vllm-endpoints"):
             deploy.install_chart(session, deploy.chart_values(session.url))
+        with step("operator and gateway ready"):
+            deploy.wait_installed(session)
         with step("kubectl apply -f examples/tiny.yaml"):
             deploy.apply_file(session, deploy.EXAMPLE)
         with step("a pod starts vLLM and loads the model", expect="about a minute"):
@@ -77,13 +79,13 @@ def _show(error: openai.APIStatusError | None) -> None:
 def _state(session: Session) -> str:
     """What a person would look at first."""
     pods = session.call_kubectl("get", "pods", "-A", "-o", "wide")
-    selector = "serving.vllm-endpoints.dev/endpoint"
-    logs = session.call_kubectl("logs", "-l", selector, "--tail=15", "--prefix")
-    operator = f"deployment/{deploy.RELEASE}-operator"
-    events = session.call_kubectl("get", "events", "-A", "--field-selector=type!=Normal")
+    warnings = session.call_kubectl("get", "events", "-A", "--field-selector=type!=Normal")
+    tail = ["--tail=15", "--prefix", "--ignore-errors"]
+    engine = session.call_kubectl("logs", "-l", "serving.vllm-endpoints.dev/endpoint", *tail)
+    operator = ["-n", deploy.NAMESPACE, "-l", "app.kubernetes.io/component=operator"]
+    parts = session.call_kubectl("logs", *operator, *tail)
     settings = "\n".join(session.shell_settings())
-    look = f"{settings}\nkubectl -n {deploy.NAMESPACE} logs {operator}"
-    return f"{pods}\n{events}\n{logs}\nLook further with:\n{look}"
+    return f"{pods}\n{warnings}\n{parts}\n{engine}\nTo look further:\n{settings}"
 
 
 def _by_hand(session: Session, url: str) -> str:

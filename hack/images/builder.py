@@ -26,6 +26,7 @@ from hack.images.catalog import REPOSITORY, Image
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 SUITE = "bookworm"
 PACKAGES = "ca-certificates,python3,python3-pip,python3-venv"
+EXCLUDED = ("doc", "man", "locale")
 # where the official image has its Python
 LINKS = (
     "for n in python pip; do"
@@ -93,15 +94,15 @@ class Builder:
             command += ["--pull-never", "--layers=false", "--format", "oci", *volumes]
             file = REPOSITORY / image.dockerfile
             run([*command, "-f", file, "-t", image.reference, REPOSITORY], env=self._environment())
-        # Docker's form, since buildah compresses the layers of an OCI archive, which takes longer
-        # than everything that reads the archive saves by it
-        archive = f"docker-archive:{part}:{image.reference}"
-        run(self._buildah("push", "-q", image.reference, archive), env=self._environment())
+        # the disk is the bottleneck of everything that writes or reads the archive
+        push = self._buildah("push", "-q", "--compression-format", "zstd", image.reference)
+        run([*push, f"oci-archive:{part}:{image.reference}"], env=self._environment())
         run(self._buildah("rmi", "-f", image.reference))
         part.rename(out)
+        self._forget_others(out)
 
     def _base(self) -> Path:
-        key = hashlib.sha256(f"{SUITE} {PACKAGES} {LINKS}".encode()).hexdigest()[:12]
+        key = hashlib.sha256(f"{SUITE} {PACKAGES} {LINKS} {EXCLUDED}".encode()).hexdigest()[:12]
         return self._archives / f"base-{key}.tar"
 
     def _make_base(self, out: Path) -> None:
@@ -110,9 +111,16 @@ class Builder:
             command: Command = ["mmdebstrap", "--variant=minbase", "--mode=root"]
             command += [f"--include={PACKAGES}", f"--customize-hook={LINKS}"]
             command += ["--aptopt=APT::Install-Recommends false"]
-            command += [f"--dpkgopt=path-exclude=/usr/share/{n}/*" for n in ("doc", "man")]
+            command += [f"--dpkgopt=path-exclude=/usr/share/{n}/*" for n in EXCLUDED]
             run([*command, SUITE, layer], env=self._environment())
             archives.write(out, BASE, layer, {"Cmd": ["python3"]})
+        self._forget_others(out)
+
+    def _forget_others(self, archive: Path) -> None:
+        """Remove archives of the same image that were made of other files."""
+        name = archive.stem.rpartition("-")[0]
+        for outdated in set(self._archives.glob(f"{name}-*.tar")) - {archive}:
+            outdated.unlink()
 
     @contextlib.contextmanager
     def _open_store(self) -> Iterator[None]:
