@@ -55,6 +55,11 @@ class Live:
         return int(self.object["metadata"]["resourceVersion"])
 
     @property
+    def generation(self) -> int:
+        """How often the spec was changed; 0 for kinds that don't count it."""
+        return int(self.object["metadata"].get("generation", 0))
+
+    @property
     def deleting(self) -> bool:
         """Whether the object is only waiting for finalizers."""
         return "deletionTimestamp" in self.object["metadata"]

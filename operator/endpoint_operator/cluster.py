@@ -89,7 +89,10 @@ class ApiCluster:
         return self._cache.owned_by(uid)
 
     async def read(self, ref: Ref) -> Live | None:
-        """Ask for an object; what is one of ours is remembered, or forgotten if it is gone."""
+        """Ask for an object; a child of ours is remembered, and whatever is gone forgotten.
+
+        News of our own kinds come by their watches only: remembered here, they would wake nobody.
+        """
         try:
             obj = await self._api.get(RESOURCES[ref.kind], ref.namespace, ref.name)
         except NotFound:
@@ -97,7 +100,7 @@ class ApiCluster:
                 self._cache.remove(known)
             return None
         live = slim(obj)
-        if ref.kind in OWN_KINDS or _is_managed(obj):
+        if ref.kind not in OWN_KINDS and _is_managed(obj):
             self._cache.put(live)
         return live
 
@@ -132,12 +135,18 @@ class ApiCluster:
         logger.info("scaled %s to %d", live.ref, replicas)
 
     async def write_status(self, ref: Ref, changed: Object) -> None:
-        """Change fields of an object's status, and remember the answer."""
+        """Change fields of an object's status, and remember the answer.
+
+        An answer with another generation has an edit in it that was made meanwhile: that is left
+        for the watch to report, or nobody would work on it.
+        """
         try:
-            answer = await self._patch(ref, {"status": changed}, "status")
+            answer = slim(await self._patch(ref, {"status": changed}, "status"))
         except NotFound:
             return  # deleted meanwhile
-        self._remember(answer)
+        known = self._cache.get(ref)
+        if known is not None and known.generation == answer.generation:
+            self._cache.put(answer)
 
     async def load(self, kind: str) -> None:
         """Read every object of a kind into the cache."""

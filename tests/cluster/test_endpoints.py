@@ -1,0 +1,379 @@
+"""Endpoints on a real API server: what exists, what heals, what is left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from endpoint_operator import names
+from endpoint_operator.api.values import canonical_quantity
+from endpoint_operator.cache import Ref
+from helpers import builders
+from helpers.live_cluster import ControlPlane, LiveCluster
+from helpers.operator_process import OperatorProcess
+
+Object = dict[str, Any]
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+
+def manifest(name: str, namespace: str, **spec: Any) -> Object:
+    body = builders.endpoint(name, namespace, **spec)
+    return body | {"metadata": {"name": name, "namespace": namespace}}
+
+
+def endpoint_ref(namespace: str, name: str = "qwen") -> Ref:
+    return Ref("InferenceEndpoint", namespace, name)
+
+
+def deployment_ref(namespace: str, name: str = "qwen") -> Ref:
+    return Ref("Deployment", namespace, f"{name}-engine")
+
+
+def child_refs(namespace: str, name: str = "qwen") -> list[Ref]:
+    engine = f"{name}-engine"
+    pairs = [
+        ("Secret", engine),
+        ("ConfigMap", engine),
+        ("Service", engine),
+        ("Service", name),
+        ("Deployment", engine),
+    ]
+    return [Ref(kind, namespace, child) for kind, child in pairs]
+
+
+def image_of(deployment: Object) -> str:
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def is_true(kind: str) -> Any:
+    return lambda body: builders.condition_of(body, kind).get("status") == "True"
+
+
+def says(kind: str, reason: str) -> Any:
+    return lambda body: builders.condition_of(body, kind).get("reason") == reason
+
+
+def runs(image: str) -> Any:
+    return lambda deployment: image_of(deployment) == image
+
+
+def has_replicas(count: int) -> Any:
+    return lambda deployment: deployment["spec"]["replicas"] == count
+
+
+async def settled(cluster: LiveCluster, namespace: str, name: str = "qwen") -> Object:
+    """Wait until an endpoint's current spec is in force and its pods exist.
+
+    Without a node no pod gets ready, so that one of the spec before stays beside them.
+    """
+
+    def is_settled(body: Object) -> bool:
+        status = body.get("status", {})
+        if status.get("observedGeneration") != body["metadata"]["generation"]:
+            return False
+        return status["replicas"] >= body["spec"]["replicas"] and bool(is_true("Accepted")(body))
+
+    return await cluster.eventually(endpoint_ref(namespace, name), is_settled)
+
+
+WRITES_OF_A_MARKER = 7
+"""At most: five children, and two steps of its status, accepted and complete."""
+
+
+async def has_passed_by(cluster: LiveCluster, namespace: str, marker: str = "marker") -> None:
+    """Wait until the operator has worked on everything that was queued before now."""
+    await cluster.create(manifest(marker, namespace, replicas=0))
+    await cluster.eventually(endpoint_ref(namespace, marker), says("Progressing", "Complete"))
+
+
+async def test_a_new_endpoint_gets_its_children_and_a_status(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    created = await cluster.create(manifest("qwen", namespace))
+    body = await settled(cluster, namespace)
+    for ref in child_refs(namespace):
+        child = await cluster.must_get(ref)
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert owner["uid"] == created["metadata"]["uid"]
+        assert child["metadata"]["labels"] == names.child_labels("qwen")
+    assert body["status"]["url"] == f"http://qwen.{namespace}/v1"
+    assert body["status"]["servedNames"] == ["Qwen/Qwen2.5-7B-Instruct"]
+    assert builders.condition_of(body, "Ready")["reason"] == "NoReadyReplica"
+
+
+async def test_an_endpoint_is_ready_when_a_replica_is(
+    plane: ControlPlane, cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest("qwen", namespace, replicas=2))
+    await cluster.make_pods_ready(namespace, "qwen", 2)
+    body = await cluster.eventually(endpoint_ref(namespace), says("Progressing", "Complete"))
+    assert body["status"]["readyReplicas"] == 2
+    waited = plane.kubectl(
+        "-n", namespace, "wait", "--for=condition=Ready", "iep/qwen", "--timeout=20s"
+    )
+    assert waited.returncode == 0, waited.stderr
+    shown = plane.kubectl("-n", namespace, "get", "iep", "-o", "wide").stdout.splitlines()
+    assert shown[0].split() == ["NAME", "MODEL", "READY", "GPU", "URL", "AGE", "REASON", "IMAGE"]
+    columns = shown[1].split()
+    assert columns[:5] == [
+        "qwen",
+        "hf://Qwen/Qwen2.5-7B-Instruct",
+        "True",
+        "1",
+        f"http://qwen.{namespace}/v1",
+    ]
+    assert columns[6:] == ["Serving", "vllm/vllm-openai:v0.33.0"]
+
+
+async def test_a_new_endpoint_costs_one_write_per_child_and_one_per_step(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    await has_passed_by(cluster, namespace)
+    before = await cluster.writes()
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    children, steps = 5, 2  # accepted, and the pods that the controllers made
+    assert await cluster.writes() - before <= children + steps
+
+
+async def test_an_edit_changes_what_it_concerns(cluster: LiveCluster, namespace: str) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    others = child_refs(namespace)[:-1]
+    before = await cluster.versions(*others)
+    await cluster.patch(endpoint_ref(namespace), {"spec": {"engine": {"image": "vllm:next"}}})
+    await cluster.eventually(deployment_ref(namespace), runs("vllm:next"))
+    body = await settled(cluster, namespace)
+    assert body["status"]["image"] == "vllm:next"
+    assert await cluster.versions(*others) == before
+
+
+async def test_no_edit_is_missed_however_fast_they_come(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    """Edits come while the operator writes status; its answer must not hide them from it."""
+    endpoints = [f"e{number}" for number in range(4)]
+    for name in endpoints:
+        await cluster.create(manifest(name, namespace))
+    for version in range(25):
+        image = {"spec": {"engine": {"image": f"vllm:{version}"}}}
+        for name in endpoints:
+            await cluster.patch(endpoint_ref(namespace, name), image)
+    for name in endpoints:
+        await cluster.eventually(deployment_ref(namespace, name), runs("vllm:24"))
+        await settled(cluster, namespace, name)
+
+
+async def test_a_changed_configuration_is_in_the_file_and_rolls_the_pods(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    before = (await cluster.must_get(deployment_ref(namespace)))["metadata"]["generation"]
+    change = {"spec": {"engine": {"config": {"max-model-len": 4096, "dtype": "float32"}}}}
+    await cluster.patch(endpoint_ref(namespace), change)
+    config = Ref("ConfigMap", namespace, "qwen-engine")
+    text = "dtype: float32\nmax-model-len: 4096\n"
+    await cluster.eventually(config, lambda body: body["data"]["config.yaml"] == text)
+    await cluster.eventually(
+        deployment_ref(namespace), lambda body: body["metadata"]["generation"] > before
+    )
+
+
+async def test_drift_is_healed_and_fields_of_others_survive(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    before = await cluster.must_get(deployment_ref(namespace))
+    sidecar = {"name": "sidecar", "image": "sidecar:1"}
+    foreign = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "qwen-engine",
+            "namespace": namespace,
+            "annotations": {"example.com/team": "a"},
+        },
+        "spec": {
+            "template": {"spec": {"containers": [{"name": "engine", "image": "evil:1"}, sidecar]}}
+        },
+    }
+    await cluster.apply(foreign)
+    healed = await cluster.eventually(deployment_ref(namespace), runs(image_of(before)))
+    containers = healed["spec"]["template"]["spec"]["containers"]
+    assert [container["name"] for container in containers] == ["engine", "sidecar"]
+    assert healed["metadata"]["annotations"]["example.com/team"] == "a"
+
+
+@pytest.mark.parametrize("number", range(5), ids=["secret", "config", "engine", "gateway", "pods"])
+async def test_a_deleted_child_is_made_again(
+    cluster: LiveCluster, namespace: str, number: int
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    ref = child_refs(namespace)[number]
+    uid = (await cluster.must_get(ref))["metadata"]["uid"]
+    await cluster.delete(ref)
+    await cluster.eventually(ref, lambda body: body["metadata"]["uid"] != uid)
+
+
+async def test_a_stolen_label_is_put_back(cluster: LiveCluster, namespace: str) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    ref = Ref("ConfigMap", namespace, "qwen-engine")
+    await cluster.patch(ref, {"metadata": {"labels": {names.MANAGED_BY: None}}})
+    await cluster.eventually(
+        ref, lambda body: body["metadata"]["labels"].get(names.MANAGED_BY) == names.MANAGER
+    )
+
+
+async def test_children_that_are_no_longer_wanted_are_deleted(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    for ref in child_refs(namespace):
+        old = await cluster.must_get(ref)
+        kept = ("labels", "ownerReferences")
+        meta = {key: old["metadata"][key] for key in kept}
+        old = {key: old[key] for key in old.keys() - {"status", "metadata"}}
+        leftover = Ref(ref.kind, namespace, f"old-{ref.name}")
+        await cluster.create(
+            old | {"metadata": meta | {"name": leftover.name, "namespace": namespace}}
+        )
+        await cluster.gone(leftover)
+
+
+async def test_a_settled_endpoint_costs_nothing(cluster: LiveCluster, namespace: str) -> None:
+    strange = {
+        "requests": {"cpu": "1500m", "memory": "1.5Gi"},
+        "limits": {"cpu": 4, "memory": "4000M"},
+    }
+    await cluster.create(manifest("qwen", namespace, resources=strange, gpu={"count": 2}))
+    await cluster.make_pods_ready(namespace, "qwen", 1)
+    await cluster.eventually(endpoint_ref(namespace), is_true("Ready"))
+    await has_passed_by(cluster, namespace)
+    refs = [endpoint_ref(namespace), *child_refs(namespace)]
+    await cluster.patch(refs[0], {"metadata": {"annotations": {"touched": "yes"}}})
+    versions, writes = await cluster.versions(*refs), await cluster.writes()
+    await has_passed_by(cluster, namespace, "second-marker")
+    assert await cluster.versions(*refs) == versions
+    assert await cluster.writes() - writes <= WRITES_OF_A_MARKER
+
+
+@pytest.mark.parametrize("quantity", ["1000m", "0.5", "2.50", "1000", "1024Mi", "1.5Gi", "4000M"])
+async def test_quantities_are_sent_as_the_api_server_stores_them(
+    cluster: LiveCluster, namespace: str, quantity: str
+) -> None:
+    resources = {"limits": {"memory": quantity}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": namespace},
+        "spec": {"containers": [{"name": "c", "image": "x", "resources": resources}]},
+    }
+    stored = await cluster.create(pod)
+    limits = stored["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["memory"] == canonical_quantity(quantity)
+
+
+async def test_an_invalid_edit_that_only_the_operator_sees_changes_nothing_that_runs(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    before = await cluster.must_get(deployment_ref(namespace))
+    config = {"--max-model-len": 1}
+    await cluster.patch(
+        endpoint_ref(namespace), {"spec": {"engine": {"image": "vllm:next", "config": config}}}
+    )
+    body = await cluster.eventually(endpoint_ref(namespace), says("Accepted", "InvalidSpec"))
+    message = builders.condition_of(body, "Accepted")["message"]
+    assert "spec.engine.config.--max-model-len" in message
+    assert "without dashes" in message
+    assert body["status"]["servedNames"] == ["Qwen/Qwen2.5-7B-Instruct"]
+    assert body["status"]["image"] == image_of(before)
+    after = await cluster.must_get(deployment_ref(namespace))
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+
+    await cluster.patch(
+        endpoint_ref(namespace), {"spec": {"engine": {"config": {"--max-model-len": None}}}}
+    )
+    await cluster.eventually(deployment_ref(namespace), runs("vllm:next"))
+
+
+async def test_no_replica_is_lost_when_the_number_changes_hands(
+    plane: ControlPlane, cluster: LiveCluster, namespace: str
+) -> None:
+    endpoint, workload = endpoint_ref(namespace), deployment_ref(namespace)
+    seen: list[int] = []
+
+    async def edit(image: str) -> None:
+        await cluster.patch(endpoint, {"spec": {"engine": {"image": image}}})
+        deployment = await cluster.eventually(workload, runs(image))
+        seen.append(deployment["spec"]["replicas"])
+
+    await cluster.create(manifest("qwen", namespace, replicas=3))
+    await cluster.eventually(workload, has_replicas(3))
+    await edit("vllm:1")
+    assert plane.kubectl("-n", namespace, "scale", "iep/qwen", "--replicas=2").returncode == 0
+    await cluster.eventually(workload, has_replicas(2))
+    await edit("vllm:2")
+    await cluster.patch(endpoint, {"spec": {"replicas": 0}})
+    await cluster.eventually(workload, has_replicas(0))
+    await edit("vllm:3")
+    await cluster.patch(endpoint, {"spec": {"replicas": 4}})
+    await cluster.eventually(workload, has_replicas(4))
+    await edit("vllm:4")
+    assert seen == [3, 2, 0, 4]
+
+
+async def test_a_number_set_by_somebody_else_is_healed(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest("qwen", namespace, replicas=2))
+    await cluster.eventually(deployment_ref(namespace), has_replicas(2))
+    await cluster.patch(deployment_ref(namespace), {"spec": {"replicas": 9}}, subresource="scale")
+    await cluster.eventually(deployment_ref(namespace), has_replicas(2))
+
+
+async def test_a_name_that_is_taken_is_named_and_never_touched(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "qwen-engine", "namespace": namespace},
+        "data": {"precious": "yes"},
+    }
+    taken = Ref("ConfigMap", namespace, "qwen-engine")
+    await cluster.create(foreign)
+    before = await cluster.versions(taken)
+    await cluster.create(manifest("qwen", namespace))
+    body = await cluster.eventually(endpoint_ref(namespace), says("Accepted", "NameConflict"))
+    assert (
+        f"ConfigMap {namespace}/qwen-engine" in builders.condition_of(body, "Accepted")["message"]
+    )
+    assert await cluster.versions(taken) == before
+    assert await cluster.get(deployment_ref(namespace)) is None
+
+    await cluster.delete(taken)
+    await cluster.patch(endpoint_ref(namespace), {"spec": {"replicas": 0}})  # wakes the operator
+    await settled(cluster, namespace)
+
+
+async def test_an_operator_with_another_default_image_rolls_nothing(
+    cluster: LiveCluster, namespace: str, operator: OperatorProcess
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await settled(cluster, namespace)
+    before = await cluster.versions(*child_refs(namespace))
+    operator.restart(DEFAULT_ENGINE_IMAGE="vllm:next")
+    await has_passed_by(cluster, namespace)
+    assert await cluster.versions(*child_refs(namespace)) == before
+    marker = await cluster.must_get(deployment_ref(namespace, "marker"))
+    assert image_of(marker) == "vllm:next"
+    operator.restart()

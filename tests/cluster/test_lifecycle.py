@@ -1,0 +1,125 @@
+"""The operator's own life: killed, restarted, stopped; and what deletion leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from endpoint_operator.cache import Ref
+from helpers import builders
+from helpers.live_cluster import LiveCluster
+from helpers.operator_process import OperatorProcess
+
+Object = dict[str, Any]
+
+COUNT = 12
+
+
+def manifest(name: str, namespace: str, **spec: Any) -> Object:
+    body = builders.endpoint(name, namespace, **spec)
+    return body | {"metadata": {"name": name, "namespace": namespace}}
+
+
+def is_accepted(body: Object) -> bool:
+    settled = body.get("status", {}).get("observedGeneration") == body["metadata"]["generation"]
+    return settled and builders.condition_of(body, "Accepted").get("status") == "True"
+
+
+def is_complete(body: Object) -> bool:
+    return builders.condition_of(body, "Progressing").get("reason") == "Complete"
+
+
+def children(namespace: str, name: str) -> list[Ref]:
+    engine = [(kind, f"{name}-engine") for kind in ("Secret", "ConfigMap", "Service", "Deployment")]
+    return [Ref(kind, namespace, child) for kind, child in [*engine, ("Service", name)]]
+
+
+async def create_many(cluster: LiveCluster, namespace: str) -> list[str]:
+    endpoints = [f"e{number}" for number in range(COUNT)]
+    await asyncio.gather(
+        *(cluster.create(manifest(name, namespace, replicas=0)) for name in endpoints)
+    )
+    return endpoints
+
+
+async def all_accepted(cluster: LiveCluster, namespace: str, endpoints: list[str]) -> None:
+    for name in endpoints:
+        await cluster.eventually(Ref("InferenceEndpoint", namespace, name), is_accepted)
+        for child in children(namespace, name):
+            await cluster.must_get(child)
+
+
+@pytest.mark.parametrize("moment", [0, 7, 23])
+async def test_killed_while_it_creates_it_goes_on_where_it_was(
+    cluster: LiveCluster, namespace: str, operator: OperatorProcess, moment: int
+) -> None:
+    before = await cluster.writes()
+    endpoints = await create_many(cluster, namespace)
+
+    async def reached() -> bool:
+        return await cluster.writes() - before >= moment
+
+    await cluster.until(reached, what=f"{moment} writes")
+    operator.kill()
+    operator.start()
+    await all_accepted(cluster, namespace, endpoints)
+
+
+async def test_a_restart_on_a_settled_cluster_writes_nothing(
+    cluster: LiveCluster, namespace: str, operator: OperatorProcess
+) -> None:
+    endpoints = await create_many(cluster, namespace)
+    await all_accepted(cluster, namespace, endpoints)
+    for name in endpoints:
+        await cluster.eventually(Ref("InferenceEndpoint", namespace, name), is_complete)
+    operator.stop()
+    refs = [child for name in endpoints for child in children(namespace, name)]
+    versions, writes = await cluster.versions(*refs), await cluster.writes()
+    operator.start()
+    await cluster.create(manifest("marker", namespace, replicas=0))
+    await cluster.eventually(Ref("InferenceEndpoint", namespace, "marker"), is_complete)
+    assert await cluster.versions(*refs) == versions
+    assert await cluster.writes() - writes <= 7  # the marker's: five children, two steps
+
+
+async def test_it_ends_at_once_and_well(operator: OperatorProcess) -> None:
+    code, seconds = operator.stop()
+    assert code == 0
+    assert seconds < 2
+
+
+async def test_it_says_that_it_lives(operator: OperatorProcess) -> None:
+    url = f"http://127.0.0.1:{operator.liveness_port}/healthz"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        assert response.status == 200
+
+
+async def test_a_deleted_endpoint_takes_its_children_along(
+    cluster: LiveCluster, namespace: str, operator: OperatorProcess
+) -> None:
+    assert operator.is_running()
+    await cluster.create(manifest("qwen", namespace))
+    ref = Ref("InferenceEndpoint", namespace, "qwen")
+    created = await cluster.eventually(ref, is_accepted)
+    assert "finalizers" not in created["metadata"]
+    await cluster.delete(ref)
+    for child in children(namespace, "qwen"):
+        await cluster.gone(child, within=60)
+
+
+async def test_what_was_deleted_while_it_was_away_stays_deleted(
+    cluster: LiveCluster, namespace: str, operator: OperatorProcess
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    ref = Ref("InferenceEndpoint", namespace, "qwen")
+    await cluster.eventually(ref, is_accepted)
+    operator.kill()
+    await cluster.delete(ref)
+    operator.start()
+    await cluster.create(manifest("marker", namespace, replicas=0))
+    await cluster.eventually(Ref("InferenceEndpoint", namespace, "marker"), is_accepted)
+    for child in children(namespace, "qwen"):
+        await cluster.gone(child, within=60)

@@ -1,0 +1,113 @@
+"""The real cluster's cache, played against a scripted API server: what must never be hidden."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from endpoint_operator import names
+from endpoint_operator.cache import Ref
+from endpoint_operator.cluster import ApiCluster
+from helpers import builders
+from helpers.scripted_api import ScriptedApi, answer, failure, scripted_api
+
+Object = dict[str, Any]
+
+ENDPOINT = Ref("InferenceEndpoint", "team-a", "qwen")
+CONFIG = Ref("ConfigMap", "team-a", "qwen-engine")
+
+
+def endpoint(version: int, *, generation: int = 1) -> Object:
+    body = builders.endpoint()
+    meta = body["metadata"] | {"resourceVersion": str(version), "generation": generation}
+    return body | {"metadata": meta}
+
+
+def config(version: int, *, managed: bool) -> Object:
+    labels = {names.MANAGED_BY: names.MANAGER} if managed else {}
+    meta = {
+        "namespace": "team-a",
+        "name": "qwen-engine",
+        "uid": "c",
+        "resourceVersion": str(version),
+        "labels": labels,
+    }
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}
+
+
+@pytest.fixture
+async def played() -> AsyncIterator[tuple[ScriptedApi, ApiCluster]]:
+    async with scripted_api() as (script, client):
+        yield script, ApiCluster(client)
+
+
+Played = tuple[ScriptedApi, ApiCluster]
+
+
+async def test_the_answer_to_a_status_write_is_known_before_its_event(played: Played) -> None:
+    script, cluster = played
+    cluster.observe("ADDED", endpoint(10))
+    script.others.append(answer(endpoint(11)))
+    await cluster.write_status(ENDPOINT, {"url": "x"})
+    assert cluster.observe("MODIFIED", endpoint(11)) is None
+
+
+async def test_an_edit_made_during_a_status_write_is_still_news(played: Played) -> None:
+    script, cluster = played
+    cluster.observe("ADDED", endpoint(10))
+    script.others.append(answer(endpoint(12, generation=2)))
+    await cluster.write_status(ENDPOINT, {"url": "x"})
+    assert cluster.observe("MODIFIED", endpoint(11, generation=2)) is not None
+
+
+async def test_an_edit_seen_by_asking_is_still_news(played: Played) -> None:
+    script, cluster = played
+    cluster.observe("ADDED", endpoint(10))
+    script.others.append(answer(endpoint(11, generation=2)))
+    assert await cluster.read(ENDPOINT) is not None
+    assert cluster.observe("MODIFIED", endpoint(11, generation=2)) is not None
+
+
+async def test_what_is_gone_is_forgotten_when_asked_for(played: Played) -> None:
+    script, cluster = played
+    cluster.observe("ADDED", endpoint(10))
+    script.others.append(failure(404))
+    assert await cluster.read(ENDPOINT) is None
+    assert cluster.get(ENDPOINT) is None
+
+
+@pytest.mark.parametrize("managed", [True, False])
+async def test_only_what_our_watch_will_report_is_remembered(
+    played: Played, *, managed: bool
+) -> None:
+    script, cluster = played
+    script.others.append(answer(config(5, managed=managed)))
+    assert await cluster.read(CONFIG) is not None
+    assert (cluster.get(CONFIG) is not None) is managed
+
+
+async def test_a_status_of_something_deleted_is_no_failure(played: Played) -> None:
+    script, cluster = played
+    script.others.append(failure(404))
+    await cluster.write_status(ENDPOINT, {"url": "x"})
+
+
+async def test_a_deletion_is_guarded_by_the_uid(played: Played) -> None:
+    script, cluster = played
+    live = cluster.observe("ADDED", config(5, managed=True))
+    assert live is not None
+    script.others.append(answer({}))
+    await cluster.delete(live)
+    assert script.bodies[-1]["preconditions"] == {"uid": "c"}
+    assert cluster.get(CONFIG) is None
+
+
+async def test_applying_forces_our_fields_under_our_name(played: Played) -> None:
+    script, cluster = played
+    script.others.append(answer(config(6, managed=True)))
+    await cluster.apply(config(5, managed=True))
+    assert script.requests[-1].query["fieldManager"] == names.MANAGER
+    assert script.requests[-1].query["force"] == "true"
+    assert cluster.observe("ADDED", config(6, managed=True)) is None

@@ -1,0 +1,119 @@
+"""The operator as a process of its own, with the chart's settings and the chart's rights."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from helpers import helm
+from kube_api import KubeClient
+
+NAMESPACE: Final = "vllm-system"
+SERVICE_ACCOUNT: Final = "vllm-endpoints-operator"
+RIGHTS: Final = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+SYNCED: Final = "every first list is in"
+
+
+def manifests(*kinds: str) -> str:
+    """Return the chart's objects of these kinds as text for kubectl."""
+    return yaml.safe_dump_all(obj for obj in helm.render() if obj["kind"] in kinds)
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that the chart gives to the operator."""
+    deployment = helm.pick(helm.render(), "Deployment", "vllm-endpoints-operator")
+    return {item["name"]: item["value"] for item in helm.container(deployment)["env"]}
+
+
+async def kubeconfig_of_service_account(api: KubeClient, admin: Path, target: Path) -> Path:
+    """Write a kubeconfig with a token of the operator's ServiceAccount; return its path."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{SERVICE_ACCOUNT}/token"
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    answer = await api.request("POST", path, body=request)
+    return _with_token(admin, answer["status"]["token"], target)
+
+
+def _with_token(admin: Path, token: str, target: Path) -> Path:
+    content: dict[str, Any] = yaml.safe_load(admin.read_text())
+    content["users"][0]["user"] = {"token": token}
+    target.write_text(yaml.safe_dump(content))
+    return target
+
+
+class OperatorProcess:
+    """One operator; starts, dies and starts again, and keeps the log of all its lives."""
+
+    def __init__(self, kubeconfig: Path, log: Path) -> None:
+        self._kubeconfig = kubeconfig
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.liveness_port = _free_port()
+
+    def start(self, **settings: str) -> None:
+        """Start, and wait until it works; keywords replace settings (``LOG_LEVEL="debug"``)."""
+        overrides = {f"VLLM_ENDPOINTS_{name}": value for name, value in settings.items()}
+        variables = {
+            **os.environ,
+            **environment(),
+            "VLLM_ENDPOINTS_LIVENESS_PORT": str(self.liveness_port),
+            "KUBECONFIG": str(self._kubeconfig),
+            **overrides,
+        }
+        begun = len(self.log())
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "endpoint_operator"],
+                env=variables,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._wait_for_sync(begun)
+
+    def kill(self) -> None:
+        """End it as a lost node or the OOM killer does."""
+        self._running().kill()
+        self._running().wait()
+
+    def stop(self) -> tuple[int, float]:
+        """End it as Kubernetes does; return exit code and seconds."""
+        begun = time.monotonic()
+        self._running().terminate()
+        code = self._running().wait(timeout=30)
+        return code, time.monotonic() - begun
+
+    def restart(self, **settings: str) -> None:
+        """Stop it and start it with other settings."""
+        self.stop()
+        self.start(**settings)
+
+    def log(self) -> str:
+        """Return everything it has written so far."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def is_running(self) -> bool:
+        """Return whether it lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the operator was never started"
+        return self._process
+
+    def _wait_for_sync(self, begun: int) -> None:
+        deadline = time.monotonic() + 30
+        while SYNCED not in self.log()[begun:]:
+            assert self.is_running(), f"the operator ended:\n{self.log()[begun:]}"
+            assert time.monotonic() < deadline, f"no sync:\n{self.log()[begun:]}"
+            time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
