@@ -20,7 +20,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z0-9%-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
 	  printf '  make %-18s %s\n' "$$target" "$$text"; done
 
-$(ENVIRONMENT): requirements/dev.txt pyproject.toml hack/python-env
+$(ENVIRONMENT): requirements/dev.txt hack/python-env
 	@hack/python-env .venv
 	@touch $@
 
