@@ -66,7 +66,7 @@ async def _enforce(context: Context, live: Live) -> status.Finding:
         owner = parse_api_key(live.object)
         if not keyring.may_have_scope(owner, context.settings.release_namespace):
             return _scope_not_allowed(context.settings.release_namespace)
-        key = _key_of(context, live) or keyring.api_key(context.entropy(keyring.KEY_BYTES))
+        key = await _existing_or_new_key(context, owner)
         await converge(context.cluster, live, [keyring.api_key_secret(owner, key)])
     except InvalidObjectError as error:
         return status.no(status.INVALID_SPEC, str(error))
@@ -104,12 +104,25 @@ def _entries(context: Context) -> Iterator[keyring.Entry]:
         except InvalidObjectError:
             continue  # its own reconcile says so
         allowed = keyring.may_have_scope(owner, context.settings.release_namespace)
-        if allowed and (key := _key_of(context, live)):
+        if allowed and (key := _known_key(context, owner)):
             yield keyring.entry(owner, key)
 
 
-def _key_of(context: Context, owner: Live) -> str:
-    """Return the key in a Secret of an ApiKey, or nothing.
+async def _existing_or_new_key(context: Context, owner: ApiKey) -> str:
+    """Return the key that an ApiKey has; only one that has none anywhere gets a new one.
+
+    A Secret from which somebody took our label is not in the cache, but it has the key.
+    """
+    if known := _known_key(context, owner):
+        return known
+    unseen = await context.cluster.read(Ref(SECRET, owner.namespace, owner.secret_name))
+    ours = unseen is not None and unseen.owner().get("uid") == owner.uid
+    found = keyring.read_field(unseen.object, names.API_KEY_FIELD) if unseen and ours else ""
+    return found or keyring.api_key(context.entropy(keyring.KEY_BYTES))
+
+
+def _known_key(context: Context, owner: ApiKey) -> str:
+    """Return the key in a cached Secret of an ApiKey, or nothing.
 
     Another secretName makes another Secret with the same key: clients don't notice.
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from endpoint_operator import keyring
+from endpoint_operator import keyring, names
 from endpoint_operator.apikeys import KEYRING, reconcile_api_key, reconcile_keyring
 from endpoint_operator.cache import Ref
 from helpers import builders
@@ -101,6 +101,16 @@ async def test_a_lost_secret_is_made_again_with_another_key(story: Story) -> Non
     await story.settle()
     assert story.key() != before
     assert story.ready()["status"] == "True"
+
+
+async def test_a_stolen_label_is_put_back_and_the_key_stays(story: Story) -> None:
+    before, secret = story.key(), story.cluster.stored(SECRET)
+    story.cluster.remove(SECRET)  # what our watch, which selects by label, sees of it
+    story.cluster.put(secret | {"metadata": secret["metadata"] | {"labels": {}}}, seen=False)
+    await story.settle(KEY, KEYRING)
+    assert story.key() == before
+    assert story.cluster.stored(SECRET)["metadata"]["labels"][names.MANAGED_BY] == names.MANAGER
+    assert story.listed() == {("team-a", "ci")}
 
 
 async def test_a_key_keeps_its_text_when_its_secret_is_renamed(story: Story) -> None:
