@@ -142,7 +142,8 @@ def _down(cluster: Cluster, _: argparse.Namespace) -> None:
 
 
 def _purge(cluster: Cluster, _: argparse.Namespace) -> None:
-    if any((cluster.cache.root / "clusters").glob("*/cluster.json")):
-        raise ClusterError("clusters run these programs: bring them `down` first")
+    root = cluster.cache.root
+    if any((root / "clusters").glob("*/cluster.json")) or (root / "buildah").exists():
+        raise ClusterError("clusters or builds use what is there: run `make demo-down` first")
     cluster.cache.purge()
     say(f"emptied {cluster.cache.root}; Go's own caches: `go clean -cache -modcache`")

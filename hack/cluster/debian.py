@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from hack.cluster.processes import ClusterError, run
+from hack.cluster.processes import run
 from hack.cluster.progress import say, step
 
 # programs that stand for a package on systems without dpkg
@@ -25,19 +25,26 @@ PROGRAMS = {
 }
 
 
+def faults(packages: Iterable[str]) -> Iterator[str]:
+    """What is missing and may not be installed by us, and what to do about it."""
+    missing = " ".join(_missing(packages))
+    if missing and not shutil.which("apt-get"):
+        yield f"programs and libraries, by their names in Debian: {missing}"
+    elif missing and os.geteuid() != 0:
+        yield f"Debian packages: install them with `sudo apt-get install {missing}`"
+
+
 def provide(packages: Iterable[str]) -> None:
-    """Install what is missing; ClusterError with the command where we may not do that."""
-    missing = [name for name in packages if not _is_installed(name)]
-    if not missing:
-        return
-    command = f"apt-get install {' '.join(missing)}"
-    if not shutil.which("apt-get"):
-        raise ClusterError(f"missing (by their names in Debian): {', '.join(missing)}")
-    if os.geteuid() != 0:
-        raise ClusterError(f"missing Debian packages; install them with `sudo {command}`")
-    say(f"Debian packages are missing and will be installed now: {', '.join(missing)}")
-    with step(command):
-        _install(missing)
+    """Install what is missing; nothing may be at fault with these packages."""
+    missing = _missing(packages)
+    if missing:
+        say(f"Debian packages are missing and will be installed now: {' '.join(missing)}")
+        with step(f"apt-get install {' '.join(missing)}"):
+            _install(missing)
+
+
+def _missing(packages: Iterable[str]) -> list[str]:
+    return [name for name in packages if not _is_installed(name)]
 
 
 def _is_installed(package: str) -> bool:

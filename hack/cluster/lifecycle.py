@@ -75,7 +75,16 @@ class Cluster:
             raise ClusterError(f"cluster `{self.layout.name}` has no node")
         for archive in archives:
             with step(f"load {archive.name}"):
-                node.import_images(self.cache, [archive])
+                node.import_image(self.cache, archive)
+
+    def load_once(self, archives: list[Path]) -> None:
+        """Import archives whose names tell their contents, but for those that are there."""
+        self.load([a for a in archives if not self._loaded_mark(a).exists()])
+        for archive in archives:
+            self._loaded_mark(archive).touch()
+
+    def _loaded_mark(self, archive: Path) -> Path:
+        return self.layout.run_dir / f"{archive.stem}.loaded"
 
     def _settings(self, options: Options) -> Settings:
         if not self.layout.is_complete():
@@ -99,10 +108,9 @@ class Cluster:
     def _start_runtime(self, options: Options) -> None:
         node.start_runtime(self.layout, self.processes, self.cache)
         for archive in (self.cache.image(name) for name in images_of(needed_groups(options))):
-            done = self.layout.run_dir / f"{archive.stem}.loaded"
-            if not done.exists():
-                node.import_images(self.cache, [archive])
-                done.touch()
+            if not self._loaded_mark(archive).exists():
+                node.import_image(self.cache, archive)
+                self._loaded_mark(archive).touch()
 
     def _start_node(self, settings: Settings, options: Options, runtime: Future[None]) -> None:
         with step("containerd ready, images of the add-ons imported"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +70,11 @@ def start_agents(layout: Layout, settings: Settings, processes: Processes, cache
     )
 
 
-def import_images(cache: Cache, archives: Iterable[Path]) -> None:
-    """Import OCI or Docker archives into the node's containerd."""
-    for archive in archives:
-        if not archive.is_file():
-            raise ClusterError(f"no such file: {archive}")
-        _ctr(cache, "-n", "k8s.io", "images", "import", str(archive))
+def import_image(cache: Cache, archive: Path) -> None:
+    """Import an OCI or Docker archive into the node's containerd."""
+    if not archive.is_file():
+        raise ClusterError(f"no such file: {archive}")
+    _ctr(cache, "-n", "k8s.io", "images", "import", str(archive))
 
 
 def nameservers() -> list[str]:

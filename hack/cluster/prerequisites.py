@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from hack.cluster import debian
+from hack.cluster import debian, host
 from hack.cluster.processes import ClusterError, run
 from hack.cluster.programs import GROUPS, Group, go_version
 from hack.cluster.toolchain import Cache
@@ -26,36 +26,46 @@ WARM_DISK_GIB = 4
 NODE_MEMORY_GIB = 5  # cluster 1, a CPU engine 2.5, and the parts of the product
 COMPILER_MEMORY_GIB = 3  # linking the API server
 
-COMPILE_PACKAGES = ("gcc", "libc6-dev", "openssl")
-NODE_PACKAGES = ("libseccomp-dev", "pkg-config", "nftables", "iproute2", "util-linux", "mount")
+CLUSTER_PACKAGES = ("openssl",)
+COMPILE_PACKAGES = ("gcc", "libc6-dev", "libseccomp-dev", "pkg-config")  # runc and pause
+NODE_PACKAGES = (*COMPILE_PACKAGES, "nftables", "iproute2", "util-linux", "mount")
 IMAGE_PACKAGES = ("buildah", "mmdebstrap", "debian-archive-keyring")
 
 
 def provide(cache: Cache, *, node: bool, images: bool) -> None:
     """Make sure that a cluster can be built and started, and images built where asked for."""
     groups: list[Group] = list(GROUPS) if node else ["control-plane", "client"]
-    packages = COMPILE_PACKAGES + (NODE_PACKAGES if node else ())
+    packages = CLUSTER_PACKAGES + (NODE_PACKAGES if node else ())
     packages += IMAGE_PACKAGES if images else ()
-    _refuse([*_faults_of_root(node=node), *_faults_of_go(cache, groups)])
+    _refuse(
+        *_faults_of_root(node=node),
+        *_faults_of_go(cache, groups),
+        *_faults_of_space(cache, groups, node=node),
+        *debian.faults(packages),
+    )
     debian.provide(packages)
-    faults = [*_faults_of_space(cache, groups, node=node)]
-    _refuse([*faults, *(_faults_of_kernel(cache) if node else ())])
+    if node:
+        _refuse(*_faults_of_kernel(cache))
 
 
 def provide_for_build(cache: Cache, groups: Collection[Group]) -> None:
     """Make sure that these groups of programs can be compiled; root is not needed for that."""
-    _refuse([*_faults_of_go(cache, groups)])
-    debian.provide(COMPILE_PACKAGES + (NODE_PACKAGES if "node" in groups else ()))
-    _refuse([*_faults_of_space(cache, groups, node=False)])
+    packages = COMPILE_PACKAGES if "node" in groups else ()
+    _refuse(
+        *_faults_of_go(cache, groups),
+        *_faults_of_space(cache, groups, node=False),
+        *debian.faults(packages),
+    )
+    debian.provide(packages)
 
 
 def provide_for_images() -> None:
     """Make sure that images can be built from Dockerfiles."""
-    _refuse([*_faults_of_root(node=True)])
+    _refuse(*_faults_of_root(node=True), *debian.faults(IMAGE_PACKAGES))
     debian.provide(IMAGE_PACKAGES)
 
 
-def _refuse(faults: list[str]) -> None:
+def _refuse(*faults: str) -> None:
     if faults:
         raise ClusterError("this machine lacks:\n" + "\n".join(f"  - {f}" for f in faults))
 
@@ -94,7 +104,8 @@ def _faults_of_space(cache: Cache, groups: Collection[Group], *, node: bool) -> 
             " Free some, or set XDG_CACHE_HOME (and GOCACHE, GOMODCACHE) to a larger disk"
         )
     memory = _available_memory() / GIB
-    wanted = max(NODE_MEMORY_GIB if node else 0, COMPILER_MEMORY_GIB if cold else 0)
+    running = host.owner() is not None  # and has taken its share
+    wanted = max(NODE_MEMORY_GIB * (node and not running), COMPILER_MEMORY_GIB * cold)
     if memory < wanted:
         yield f"memory: {memory:.1f} GiB available, about {wanted} needed. Stop other programs"
 
@@ -117,6 +128,17 @@ def _faults_of_kernel(cache: Cache) -> Iterator[str]:
                 f"{what}: use a kernel that has it, and in a container run privileged;"
                 " or use kind (make demo RUNTIME=kind) where Docker is installed"
             )
+
+    if _drops_forwarded_packets():
+        yield (
+            "a firewall that lets pods talk: the chain FORWARD drops what it does not know, as"
+            " Docker sets it up. Run `iptables -P FORWARD ACCEPT`, or use kind (RUNTIME=kind)"
+        )
+
+
+def _drops_forwarded_packets() -> bool:
+    chain = run(["nft", "list", "chain", "ip", "filter", "FORWARD"], check=False)
+    return "policy drop" in chain.stdout
 
 
 def _has_namespaces(_: Path) -> bool:

@@ -63,6 +63,7 @@ class KindCluster:
     def start(self, *, gpus: int) -> Session:
         """Create the cluster unless it exists, with ingress and fake GPUs."""
         self._kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+        self._kubeconfig.touch(mode=0o600)
         if not self.exists():
             with step(f"kind create cluster --name {NAME}", expect="a minute or two"):
                 self._create()
@@ -82,10 +83,10 @@ class KindCluster:
 
     def remove(self) -> None:
         """Delete the cluster, if there is one."""
-        if _path("kind") and self.exists():
+        if self._kubeconfig.exists():  # made before anything else
             with step(f"kind delete cluster --name {NAME}"):
                 run(["kind", "delete", "cluster", "--name", NAME])
-        self._kubeconfig.unlink(missing_ok=True)
+            self._kubeconfig.unlink()
 
     def _session(self) -> Session:
         return Session(

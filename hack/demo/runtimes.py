@@ -72,7 +72,7 @@ class LocalRuntime:
 
     def load(self) -> None:
         """See Runtime."""
-        self._cluster.load(self._archives)
+        self._cluster.load_once(self._archives)
 
     def remove(self) -> None:
         """Every trace of the cluster and of builds that were killed; what is cached stays."""

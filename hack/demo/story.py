@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import string
+import time
+from collections.abc import Callable
 
 import openai
 
@@ -55,25 +57,25 @@ def talk(base_url: str, key: str) -> None:
     os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), address)))
     client = openai.OpenAI(base_url=base_url, api_key=key)
     say(f'client = openai.OpenAI(base_url="{base_url}", api_key="{key[:6]}...")')
-    with step("models.list"):
-        say(f"    {calls.model_names(client)}")
-    with step("completions.create"):
-        say(f"    {calls.completion(client, MODEL)!r}")
-    with step("chat.completions.create"):
-        say(f"    {calls.chat(client, MODEL)!r}  (a model of random weights)")
-    with step("chat.completions.create, streamed"):
-        pieces = calls.streamed_chat(client, MODEL)
-        say(f"    {len(pieces)} pieces: {pieces[:6]} ...")
-    with step("a wrong key is refused"):
-        _show(calls.error_of_wrong_key(base_url, MODEL))
-    with step("a wrong model is refused"):
-        _show(calls.error_of_wrong_model(client))
+    _show("models.list()", lambda: calls.model_names(client))
+    _show("completions.create()", lambda: calls.completion(client, MODEL))
+    _show("chat.completions.create()", lambda: calls.chat(client, MODEL))
+    _show("chat.completions.create(stream=True)", lambda: calls.streamed_chat(client, MODEL))
+    _show("with a wrong key", lambda: calls.error_of_wrong_key(base_url, MODEL))
+    _show("with a wrong model", lambda: calls.error_of_wrong_model(client))
+    say("(the model's weights are random, so its answers make no sense)")
 
 
-def _show(error: openai.APIStatusError | None) -> None:
-    if error is None:
-        raise ClusterError("the SDK raised nothing")
-    say(f"    openai.{type(error).__name__}: {error}")
+def _show(title: str, call: Callable[[], object]) -> None:
+    begun = time.monotonic()
+    try:
+        answer = call()
+    except openai.OpenAIError as error:
+        raise ClusterError(f"{title} failed: {error!r}") from error
+    if answer is None:
+        raise ClusterError(f"{title}: the SDK raised nothing")
+    shown = f"{type(answer).__name__}: {answer}" if isinstance(answer, Exception) else repr(answer)
+    say(f"  {title} -> {shown} ({time.monotonic() - begun:.2f}s)")
 
 
 def _state(session: Session) -> str:
