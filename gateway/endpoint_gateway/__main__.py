@@ -15,7 +15,7 @@ import uvloop
 
 from . import settings as settings_module
 from .app import run
-from .errors import SettingsError
+from .errors import ClusterError, SettingsError
 
 
 class _JsonLines(logging.Formatter):
@@ -44,7 +44,7 @@ def _parse_arguments() -> None:
 
 
 def main() -> None:
-    """Run the gateway; ends with status 2 where the settings can't be used."""
+    """Run the gateway; status 2 where the settings can't be used, 1 where the API server can't."""
     _parse_arguments()
     try:
         settings, backend = settings_module.load_settings(os.environ)
@@ -54,8 +54,12 @@ def main() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings, backend))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, backend))
+    except ClusterError as error:
+        logging.critical("the API server can't be used: %s", error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from .catalog import Catalog, Keyring
 from .client import Receive, Send
 from .discovery import StaticDirectory, WatchedDirectory
 from .dispatch import Dispatcher, Timeouts
+from .errors import ClusterError
 from .metrics import AccessLog, Metrics
 from .pipeline import Pipeline
 from .routes import Application
@@ -165,13 +166,29 @@ def _forget_the_gone(balancer: Balancer, catalog: Catalog) -> None:
 
 
 async def run(settings: Settings, backend: StaticBackend | None) -> None:
-    """Serve the cluster's endpoints, or the one backend, until told to end."""
+    """Serve the cluster's endpoints, or the one backend, until told to end.
+
+    Raises ClusterError where the API server refuses us from the start.
+    """
     balancer = Balancer()
     if backend is not None:
         await _serve(settings, StaticDirectory(backend), balancer)
         return
-    async with _watching(settings, balancer) as directory:
-        await _serve(settings, directory, balancer)
+    try:
+        async with _watching(settings, balancer) as directory:
+            await _serve(settings, directory, balancer)
+    except kube_api.KubeError as error:
+        raise ClusterError(str(error)) from error
+    except BaseExceptionGroup as group:
+        refused = group.subgroup(kube_api.KubeError)
+        if refused is None:
+            raise
+        raise ClusterError(str(_first_of(refused))) from group
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _serve(settings: Settings, directory: Directory, balancer: Balancer) -> None:

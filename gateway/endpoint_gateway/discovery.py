@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from kube_api import Event, Resource
+from kube_api import Event, Resource, key_of
 
 from .catalog import Catalog, Endpoint, Key, Keyring, Replica
 from .settings import StaticBackend
@@ -128,7 +128,7 @@ class WatchedDirectory:
                 self._unsynced.discard("endpoints")
             else:
                 parsed = None if event.type == "DELETED" else parse_endpoint(event.object)
-                _put(self._endpoints, name_of(event.object), parsed)
+                _put(self._endpoints, key_of(event.object), parsed)
             self._changed()
 
     async def _follow_slices(self) -> None:
@@ -137,7 +137,7 @@ class WatchedDirectory:
                 self._unsynced.discard("slices")
             else:
                 parsed = None if event.type == "DELETED" else parse_slice(event.object)
-                _put(self._slices, name_of(event.object), parsed)
+                _put(self._slices, key_of(event.object), parsed)
             self._changed()
 
     async def _follow_secret(self, name: str, take: Callable[[Object], None]) -> None:
@@ -188,11 +188,6 @@ def _put(store: dict[Name, Any], name: Name, value: object | None) -> None:
         store.pop(name, None)
     else:
         store[name] = value
-
-
-def name_of(obj: Object) -> Name:
-    """Return namespace and name of an object."""
-    return obj["metadata"]["namespace"], obj["metadata"]["name"]
 
 
 def build_catalog(

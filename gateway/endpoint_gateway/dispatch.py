@@ -236,12 +236,11 @@ async def _read_error(connection: Connection) -> bytes:
 def _render(request: Request, endpoint: Endpoint, replica: Replica) -> list[bytes]:
     """Return the bytes of a request: our framing, our key, and the client's other headers."""
     lines = [
-        b"%s %s HTTP/1.1\r\nhost: %s:%d\r\naccept-encoding: identity\r\nx-request-id: %s\r\n"
+        b"%s %s HTTP/1.1\r\nhost: %s\r\naccept-encoding: identity\r\nx-request-id: %s\r\n"
         % (
             request.method.encode(),
             request.path.encode(),
-            replica.host.encode(),
-            replica.port,
+            _authority(replica),
             request.request_id,
         )
     ]
@@ -252,3 +251,8 @@ def _render(request: Request, endpoint: Endpoint, replica: Replica) -> list[byte
         lines.append(b"content-length: %d\r\n" % len(request.body))
     lines.append(b"\r\n")
     return [b"".join(lines), request.body] if request.body else [b"".join(lines)]
+
+
+def _authority(replica: Replica) -> bytes:
+    host = f"[{replica.host}]" if ":" in replica.host else replica.host
+    return f"{host}:{replica.port}".encode()

@@ -21,6 +21,7 @@
     └── BackendTimeout           504
     ClientGone                   nobody is left to answer
     SettingsError                the process cannot start like this
+    ClusterError                 nor with an API server that refuses it
 
 Policy: whoever does I/O turns the library's exception into one of these with `raise ... from`; the
 pipeline answers a GatewayError, and only the two outermost shells catch anything wider. Texts of
@@ -223,6 +224,10 @@ class ClientGone(Exception):
 
 class SettingsError(Exception):
     """The environment does not describe a gateway; the message names variables and remedies."""
+
+
+class ClusterError(Exception):
+    """The API server lets us watch nothing; the message says what is missing."""
 
 
 def envelope(

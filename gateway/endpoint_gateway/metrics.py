@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 CLIENT_CLOSED = 499
 """nginx's status for a client that left before its answer; it is only ever logged and counted."""
 
+MAX_LOGGED_PATH = 256
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 _encode = msgspec.json.Encoder().encode
@@ -165,7 +167,7 @@ class AccessLog:
             "log": "access",
             "request_id": record.request_id,
             "method": record.method,
-            "path": record.path,
+            "path": record.path[:MAX_LOGGED_PATH],
             "route": record.route,
             "endpoint": record.endpoint,
             "key": record.key,

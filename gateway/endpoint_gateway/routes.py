@@ -11,6 +11,7 @@ from typing import Any
 
 from .client import Receive, Send
 from .errors import GatewayError, MethodNotAllowed, UnknownUrl
+from .headers import request_id
 from .pipeline import Action, Call, Pipeline
 
 # OpenAI's routes that are not served here: each answers 501, with everything under it
@@ -99,10 +100,11 @@ class Application:
         """Answer one request (ASGI)."""
         path: str = scope["path"]
         if path == "/healthz":
-            await _say(send, 200, b"ok\n")
+            await _say(scope, send, 200, text=b"ok\n")
         elif path == "/readyz":
             ready = self._is_ready()
-            await _say(send, 200 if ready else 503, b"ready\n" if ready else b"not ready\n")
+            text = b"ready\n" if ready else b"not ready\n"
+            await _say(scope, send, 200 if ready else 503, text=text)
         else:
             call = self._pipeline.call(scope, receive, send)
             await self._pipeline.run(self._action(path, scope["method"], call), call)
@@ -130,7 +132,11 @@ def _refusing(error: GatewayError) -> Action:
     return refuse
 
 
-async def _say(send: Send, status: int, text: bytes) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(text))]
+async def _say(scope: dict[str, Any], send: Send, status: int, *, text: bytes) -> None:
+    headers = [
+        (b"content-type", b"text/plain"),
+        (b"content-length", b"%d" % len(text)),
+        (b"x-request-id", request_id(scope["headers"])),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})

@@ -6,12 +6,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import httpx
 
@@ -27,72 +21,18 @@ from helpers.fake_vllm import (
     chunk,
     delta,
 )
+from helpers.gateway_process import gateway_process
 from helpers.live_server import NO_TLS, SECRET, endpoint, live_gateway
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@dataclass
-class Running:
-    process: subprocess.Popen[bytes]
-    client: httpx.AsyncClient
-    metrics_url: str
-
-    async def ended(self) -> tuple[int, bytes]:
-        """Wait for the end of the process; return its status and what it wrote."""
-        output, _ = await asyncio.to_thread(self.process.communicate, timeout=10)
-        return self.process.returncode, output
-
-
-@asynccontextmanager
-async def gateway_process(engine: FakeVllm, **environ: str) -> AsyncIterator[Running]:
-    port, metrics_port = free_port(), free_port()
-    process = start(
-        {
-            "API_KEYS": SECRET,
-            "BACKEND_URL": engine.url,
-            "VLLM_ENDPOINTS_GATEWAY_PORT": str(port),
-            "VLLM_ENDPOINTS_METRICS_PORT": str(metrics_port),
-            **environ,
-        }
-    )
-    headers = {"authorization": f"Bearer {SECRET}"}
-    url = f"http://127.0.0.1:{port}"
-    try:
-        async with httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=10, verify=NO_TLS
-        ) as client:
-            await until_ready(client)
-            yield Running(process, client, f"http://127.0.0.1:{metrics_port}/metrics")
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def start(environ: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "endpoint_gateway"]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE)
-
-
-async def until_ready(client: httpx.AsyncClient) -> None:
-    for _ in range(500):
-        try:
-            if (await client.get("/readyz")).status_code == 200:
-                return
-        except httpx.TransportError:
-            await asyncio.sleep(0.02)
-    raise AssertionError("the gateway did not become ready")
+def static(engine: FakeVllm, **environ: str) -> dict[str, str]:
+    return {"API_KEYS": SECRET, "BACKEND_URL": engine.url, **environ}
 
 
 async def test_one_vllm_is_served_from_two_variables() -> None:
     async with (
         FakeVllm(answering(captured("models"), captured("models"), captured("chat"))) as engine,
-        gateway_process(engine, BACKEND_API_KEY="sk-its-own") as running,
+        gateway_process(static(engine, BACKEND_API_KEY="sk-its-own")) as running,
     ):
         listed = await running.client.get("/v1/models")
         one = await running.client.get("/v1/models/tiny")
@@ -125,7 +65,7 @@ async def test_sigterm_lets_a_stream_finish_and_takes_no_new_connection() -> Non
         await connection.send(chunk(DONE) + LAST_CHUNK)
         await connection.hung_up()
 
-    async with FakeVllm(script) as engine, gateway_process(engine) as running:
+    async with FakeVllm(script) as engine, gateway_process(static(engine)) as running:
         request = running.client.stream(
             "POST", "/v1/chat/completions", content=b'{"model":"x","stream":true}'
         )
@@ -158,7 +98,7 @@ async def test_a_stream_that_outlasts_the_drain_ends_with_an_error() -> None:
 
     async with (
         FakeVllm(script) as engine,
-        gateway_process(engine, VLLM_ENDPOINTS_DRAIN_SECONDS="1") as running,
+        gateway_process(static(engine, VLLM_ENDPOINTS_DRAIN_SECONDS="1")) as running,
     ):
         request = running.client.stream(
             "POST", "/v1/chat/completions", content=b'{"model":"x","stream":true}'

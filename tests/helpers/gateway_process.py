@@ -1,0 +1,78 @@
+"""The gateway as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from helpers.live_server import NO_TLS, SECRET
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Running:
+    """A gateway's process, and a client with a key for it."""
+
+    process: subprocess.Popen[bytes]
+    client: httpx.AsyncClient
+    metrics_url: str
+
+    async def ended(self) -> tuple[int, bytes]:
+        """Wait for the end of the process; return its status and what it wrote."""
+        output, _ = await asyncio.to_thread(self.process.communicate, timeout=10)
+        return self.process.returncode, output
+
+
+@asynccontextmanager
+async def gateway_process(environ: dict[str, str]) -> AsyncIterator[Running]:
+    """Run a gateway with this environment until the end of the block, once it is ready."""
+    port, metrics_port = free_port(), free_port()
+    process = start(
+        {
+            "VLLM_ENDPOINTS_GATEWAY_PORT": str(port),
+            "VLLM_ENDPOINTS_METRICS_PORT": str(metrics_port),
+            **environ,
+        }
+    )
+    headers = {"authorization": f"Bearer {SECRET}"}
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=10, verify=NO_TLS
+        ) as client:
+            await until_ready(client)
+            yield Running(process, client, f"http://127.0.0.1:{metrics_port}/metrics")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def start(environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a gateway with this environment and nothing else of ours."""
+    command = [sys.executable, "-m", "endpoint_gateway"]
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+async def until_ready(client: httpx.AsyncClient) -> None:
+    """Wait until the gateway says that it is ready."""
+    for _ in range(500):
+        try:
+            if (await client.get("/readyz")).status_code == 200:
+                return
+        except httpx.TransportError:
+            await asyncio.sleep(0.02)
+    raise AssertionError("the gateway did not become ready")
