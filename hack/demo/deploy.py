@@ -62,8 +62,7 @@ def wait_installed(session: Session, *, timeout_seconds: float = 180) -> None:
     """Wait until operator and gateway are ready; ClusterError at once when one keeps failing."""
     end = time.monotonic() + timeout_seconds
     while waiting := _not_available(session):
-        if failing := _failing_containers(session):
-            raise ClusterError(f"{', '.join(failing)}: does not start")
+        _refuse_hopeless(session, NAMESPACE)
         if time.monotonic() > end:
             raise ClusterError(f"{', '.join(waiting)}: not ready after {timeout_seconds:.0f} s")
         time.sleep(0.5)
@@ -81,13 +80,12 @@ def _is_rolled_out(deployment: JsonObject) -> bool:
     )
 
 
-def _failing_containers(session: Session) -> list[str]:
-    return [
-        f"{pod['metadata']['name']} ({reason})"
-        for pod in session.items("pods", namespace=NAMESPACE)
-        for container in pod["status"].get("containerStatuses", ())
-        if (reason := container["state"].get("waiting", {}).get("reason")) in HOPELESS
-    ]
+def _refuse_hopeless(session: Session, namespace: str) -> None:
+    for pod in session.items("pods", namespace=namespace):
+        for container in pod["status"].get("containerStatuses", ()):
+            reason = container["state"].get("waiting", {}).get("reason")
+            if reason in HOPELESS:
+                raise ClusterError(f"pod {pod['metadata']['name']} does not start: {reason}")
 
 
 def apply_file(session: Session, path: Path) -> None:
@@ -104,7 +102,10 @@ def wait_ready(
     timeout_seconds: float = 600,
     report: Report = lambda _: None,
 ) -> JsonObject:
-    """Wait for the condition Ready; reports every change of a condition's message meanwhile."""
+    """Wait for the condition Ready; reports every change of a condition's message meanwhile.
+
+    ClusterError when time is over, or at once when a pod of the namespace keeps failing.
+    """
     end = time.monotonic() + timeout_seconds
     seen: set[str] = set()
     while True:
@@ -115,6 +116,7 @@ def wait_ready(
                 seen.add(line)
         if is_ready(found):
             return found
+        _refuse_hopeless(session, namespace)
         if time.monotonic() > end:
             raise ClusterError(
                 f"{kind}/{name} is not ready after {timeout_seconds:.0f} s:\n"
