@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from endpoint_operator import names
 from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of, slim
-from kube_api import KubeClient, NotFound, Resource, watch
+from kube_api import Forbidden, Invalid, KubeClient, NotFound, Resource, watch
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,11 @@ class ApiCluster:
     async def apply(self, obj: Object) -> Live:
         """Apply an object with force: what we render is ours, whoever changed it."""
         ref = ref_of(obj)
-        answer = await self._api.apply(RESOURCES[ref.kind], obj, field_manager=names.MANAGER)
+        try:
+            answer = await self._api.apply(RESOURCES[ref.kind], obj, field_manager=names.MANAGER)
+        except (Invalid, Forbidden) as error:
+            logger.warning("the API server refuses %s: %s", ref, error)
+            raise
         logger.info("applied %s", ref)
         return self._remember(answer)
 

@@ -65,7 +65,7 @@ async def shared_operator(
         cluster.api, plane.kubeconfig, folder / "kubeconfig"
     )
     process = OperatorProcess(kubeconfig, folder / "log")
-    process.start()
+    await process.start()
     yield process
     process.stop()
     log = process.log()
@@ -73,11 +73,11 @@ async def shared_operator(
     assert "failed unexpectedly" not in log, log
 
 
-@pytest.fixture
-def operator(shared_operator: OperatorProcess) -> OperatorProcess:
+@pytest_asyncio.fixture(loop_scope="session")
+async def operator(shared_operator: OperatorProcess) -> OperatorProcess:
     """The operator, running, whatever the last test did to it."""
     if not shared_operator.is_running():
-        shared_operator.start()
+        await shared_operator.start()
     return shared_operator
 
 

@@ -371,9 +371,9 @@ async def test_an_operator_with_another_default_image_rolls_nothing(
     await cluster.create(manifest("qwen", namespace))
     await settled(cluster, namespace)
     before = await cluster.versions(*child_refs(namespace))
-    operator.restart(DEFAULT_ENGINE_IMAGE="vllm:next")
+    await operator.restart(DEFAULT_ENGINE_IMAGE="vllm:next")
     await has_passed_by(cluster, namespace)
     assert await cluster.versions(*child_refs(namespace)) == before
     marker = await cluster.must_get(deployment_ref(namespace, "marker"))
     assert image_of(marker) == "vllm:next"
-    operator.restart()
+    await operator.restart()

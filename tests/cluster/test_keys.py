@@ -90,7 +90,7 @@ async def test_a_restart_revokes_nobody_and_writes_nothing(
     key = await in_force(cluster, namespace)
     before = await cluster.versions(RING, Ref("Secret", namespace, "ci-api-key"))
     operator.kill()
-    operator.start()
+    await operator.start()
     await cluster.create(manifest("later", namespace))
     later = await in_force(cluster, namespace, "later")
     await cluster.eventually(RING, lists(namespace, key, later))

@@ -64,7 +64,7 @@ async def test_killed_while_it_creates_it_goes_on_where_it_was(
 
     await cluster.until(reached, what=f"{moment} writes")
     operator.kill()
-    operator.start()
+    await operator.start()
     await all_accepted(cluster, namespace, endpoints)
 
 
@@ -78,7 +78,7 @@ async def test_a_restart_on_a_settled_cluster_writes_nothing(
     operator.stop()
     refs = [child for name in endpoints for child in children(namespace, name)]
     versions, writes = await cluster.versions(*refs), await cluster.writes()
-    operator.start()
+    await operator.start()
     await cluster.create(manifest("marker", namespace, replicas=0))
     await cluster.eventually(Ref("InferenceEndpoint", namespace, "marker"), is_complete)
     assert await cluster.versions(*refs) == versions
@@ -118,7 +118,7 @@ async def test_what_was_deleted_while_it_was_away_stays_deleted(
     await cluster.eventually(ref, is_accepted)
     operator.kill()
     await cluster.delete(ref)
-    operator.start()
+    await operator.start()
     await cluster.create(manifest("marker", namespace, replicas=0))
     await cluster.eventually(Ref("InferenceEndpoint", namespace, "marker"), is_accepted)
     for child in children(namespace, "qwen"):

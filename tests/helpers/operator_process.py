@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,25 +58,11 @@ class OperatorProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.liveness_port = _free_port()
 
-    def start(self, **settings: str) -> None:
+    async def start(self, **settings: str) -> None:
         """Start, and wait until it works; keywords replace settings (``LOG_LEVEL="debug"``)."""
-        overrides = {f"VLLM_ENDPOINTS_{name}": value for name, value in settings.items()}
-        variables = {
-            **os.environ,
-            **environment(),
-            "VLLM_ENDPOINTS_LIVENESS_PORT": str(self.liveness_port),
-            "KUBECONFIG": str(self._kubeconfig),
-            **overrides,
-        }
         begun = len(self.log())
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "endpoint_operator"],
-                env=variables,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        self._wait_for_sync(begun)
+        self._process = self._spawn(settings)
+        await self._wait_for_sync(begun)
 
     def kill(self) -> None:
         """End it as a lost node or the OOM killer does."""
@@ -88,10 +76,10 @@ class OperatorProcess:
         code = self._running().wait(timeout=30)
         return code, time.monotonic() - begun
 
-    def restart(self, **settings: str) -> None:
+    async def restart(self, **settings: str) -> None:
         """Stop it and start it with other settings."""
         self.stop()
-        self.start(**settings)
+        await self.start(**settings)
 
     def log(self) -> str:
         """Return everything it has written so far."""
@@ -101,16 +89,33 @@ class OperatorProcess:
         """Return whether it lives."""
         return self._process is not None and self._process.poll() is None
 
+    def _spawn(self, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        overrides = {f"VLLM_ENDPOINTS_{name}": value for name, value in settings.items()}
+        variables = {
+            **os.environ,
+            **environment(),
+            "VLLM_ENDPOINTS_LIVENESS_PORT": str(self.liveness_port),
+            "KUBECONFIG": str(self._kubeconfig),
+            **overrides,
+        }
+        with self._log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "endpoint_operator"],
+                env=variables,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the operator was never started"
         return self._process
 
-    def _wait_for_sync(self, begun: int) -> None:
+    async def _wait_for_sync(self, begun: int) -> None:
         deadline = time.monotonic() + 30
         while SYNCED not in self.log()[begun:]:
             assert self.is_running(), f"the operator ended:\n{self.log()[begun:]}"
             assert time.monotonic() < deadline, f"no sync:\n{self.log()[begun:]}"
-            time.sleep(0.05)
+            await asyncio.sleep(0.05)
 
 
 def _free_port() -> int:
