@@ -96,6 +96,27 @@ QUANTITY: Final = Rule(
     "write a quantity such as 500m, 4 or 16Gi",
 )
 
+SOURCE: Final = matches(
+    "^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*|file:///[A-Za-z0-9._/+@=-]+)$",
+    "write hf://ORG/NAME for a Hugging Face repository or file:///PATH for a folder of the image",
+)
+SERVED_NAME: Final = matches(
+    "^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
+    "use letters, digits and . _ : / @ + - and begin with a letter or digit",
+)
+IMAGE: Final = matches(
+    "^[a-z0-9][A-Za-z0-9._:/@-]*$", "write an image with a pinned tag, REPOSITORY:TAG"
+)
+SCOPE: Final = matches(
+    "^([*]|[*]/[*]|[a-z]([-a-z0-9]*[a-z0-9])?)$",
+    "write the name of an endpoint in this namespace, * for all of them, or */* for every"
+    " endpoint of the cluster",
+)
+SECRET_NAME: Final = matches(
+    "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+    "use lower-case letters, digits, dashes and dots, with a letter or digit at both ends",
+)
+
 _RESERVED: Final = ", ".join(f"'{name}'" for name in names.RESERVED_NAMES)
 
 ENDPOINT_NAME_RULES: Final = (

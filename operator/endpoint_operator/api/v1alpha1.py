@@ -29,27 +29,6 @@ from endpoint_operator.api.faults import parse
 HF: Final = "hf://"
 FILE: Final = "file://"
 
-SOURCE: Final = rules.matches(
-    "^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*|file:///[A-Za-z0-9._/+@=-]+)$",
-    "write hf://ORG/NAME for a Hugging Face repository or file:///PATH for a folder of the image",
-)
-SERVED_NAME: Final = rules.matches(
-    "^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
-    "use letters, digits and . _ : / @ + - and begin with a letter or digit",
-)
-IMAGE: Final = rules.matches(
-    "^[a-z0-9][A-Za-z0-9._:/@-]*$", "write an image with a pinned tag, REPOSITORY:TAG"
-)
-SCOPE: Final = rules.matches(
-    "^([*]|[*]/[*]|[a-z]([-a-z0-9]*[a-z0-9])?)$",
-    "write the name of an endpoint in this namespace, * for all of them, or */* for every"
-    " endpoint of the cluster",
-)
-SECRET_NAME: Final = rules.matches(
-    "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-    "use lower-case letters, digits, dashes and dots, with a letter or digit at both ends",
-)
-
 
 def _integer_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -77,13 +56,13 @@ class Strict(BaseModel):
 class ModelSpec(Strict):
     """Which model is served, and under which names."""
 
-    source: Annotated[str, Field(max_length=512), SOURCE] = Field(
+    source: Annotated[str, Field(max_length=512), rules.SOURCE] = Field(
         description="Where the weights are: hf://ORG/NAME (a Hugging Face repository, downloaded"
         " at start) or file:///PATH (a folder inside the engine's image)."
     )
     served_names: (
         Annotated[
-            list[Annotated[str, Field(max_length=256), SERVED_NAME]],
+            list[Annotated[str, Field(max_length=256), rules.SERVED_NAME]],
             Field(min_length=1, max_length=16),
             rules.UNIQUE,
         ]
@@ -112,7 +91,7 @@ class ModelSpec(Strict):
 class EngineSpec(Strict):
     """How vLLM is run."""
 
-    image: Annotated[str, Field(max_length=512), IMAGE] | None = Field(
+    image: Annotated[str, Field(max_length=512), rules.IMAGE] | None = Field(
         default=None,
         description="Container image of vLLM 0.18 or newer, with a pinned tag. Default: the"
         " operator's, recorded in status.image and kept until the spec changes.",
@@ -243,13 +222,13 @@ class ApiKeySpec(Strict):
     """What a key may be used for."""
 
     endpoints: Annotated[
-        list[Annotated[str, Field(max_length=names.LONGEST_ENDPOINT_NAME), SCOPE]],
+        list[Annotated[str, Field(max_length=names.LONGEST_ENDPOINT_NAME), rules.SCOPE]],
         Field(min_length=1, max_length=64),
     ] = Field(
         description="Endpoints of this namespace by name, or * for all of them; */* for every"
         " endpoint of the cluster (in the release's namespace only)."
     )
-    secret_name: Annotated[str, Field(max_length=253), SECRET_NAME] | None = Field(
+    secret_name: Annotated[str, Field(max_length=253), rules.SECRET_NAME] | None = Field(
         default=None,
         description="Name of the Secret that the operator makes, with the key in api-key. Default:"
         " NAME-api-key.",
