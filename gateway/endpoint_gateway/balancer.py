@@ -33,8 +33,8 @@ def pick(
     `turn` says where to begin, so that equals take turns. If all are paused, the one whose pause
     ends first: a try that may fail is worth more than a refusal that is certain.
     """
-    if not replicas:
-        return None
+    if len(replicas) <= 1:
+        return replicas[0] if replicas else None
     begin = turn % len(replicas)
     ordered = (*replicas[begin:], *replicas[:begin])
 

@@ -133,7 +133,7 @@ class Watch:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of ours always runs in a task
         self._task = task
-        self._watcher = asyncio.ensure_future(self._wait())
+        self._watcher = asyncio.get_running_loop().create_task(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -149,7 +149,10 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self._over = True
-        self._watcher.cancel()
+        if error is not None:
+            # else the answer is complete, which the server tells the watcher as a disconnect:
+            # cheaper than a cancellation, by a twentieth of what a small request costs
+            self._watcher.cancel()
         if self._gone and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             raise ClientGone from error

@@ -5,6 +5,7 @@ are those of our table, endpoints those of the catalog, and never a text that a 
 prompt and no key is ever here.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import BinaryIO
@@ -149,6 +150,23 @@ class Record:
             self.first_byte = time.perf_counter()
 
 
+class _Line(msgspec.Struct, gc=False, kw_only=True):
+    time: float
+    log: str = "access"
+    request_id: str
+    method: str
+    path: str
+    route: str
+    endpoint: str
+    key: str
+    stream: bool
+    status: int
+    error: str | None
+    attempts: int
+    first_byte_ms: float | None
+    duration_ms: float
+
+
 class AccessLog:
     """Writes one line of JSON per request to a binary stream.
 
@@ -158,27 +176,33 @@ class AccessLog:
     def __init__(self, stream: BinaryIO, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._stream = stream
         self._wall_clock = wall_clock
+        self._unflushed = False
 
     def write(self, record: Record, *, now: float) -> None:
-        """Write this request's line."""
+        """Write this request's line; it is out before the loop waits for anything again."""
         first_byte = record.first_byte
-        line = {
-            "time": round(self._wall_clock(), 3),
-            "log": "access",
-            "request_id": record.request_id,
-            "method": record.method,
-            "path": record.path[:MAX_LOGGED_PATH],
-            "route": record.route,
-            "endpoint": record.endpoint,
-            "key": record.key,
-            "stream": record.stream,
-            "status": record.status,
-            "error": record.error,
-            "attempts": record.attempts,
-            "first_byte_ms": None if first_byte is None else _ms(first_byte - record.began),
-            "duration_ms": _ms(now - record.began),
-        }
+        line = _Line(
+            time=round(self._wall_clock(), 3),
+            request_id=record.request_id,
+            method=record.method,
+            path=record.path[:MAX_LOGGED_PATH],
+            route=record.route,
+            endpoint=record.endpoint,
+            key=record.key,
+            stream=record.stream,
+            status=record.status,
+            error=record.error,
+            attempts=record.attempts,
+            first_byte_ms=None if first_byte is None else _ms(first_byte - record.began),
+            duration_ms=_ms(now - record.began),
+        )
         self._stream.write(_encode(line) + b"\n")
+        if not self._unflushed:
+            self._unflushed = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._unflushed = False
         self._stream.flush()
 
 

@@ -251,3 +251,16 @@ async def test_the_limits_of_streams_do_not_hold_for_whole_answers() -> None:
     limits: dict[str, Any] = {"first_byte_timeout_seconds": 0.02, "idle_timeout_seconds": 0.02}
     async with FakeVllm(slow) as engine, live_gateway(endpoint(engine.replica), **limits) as live:
         assert (await live.chat()).status_code == 200
+
+
+async def test_a_fault_of_ours_is_a_500_that_tells_nothing_but_where_to_look(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with live_gateway(endpoint()) as live:
+        live.directory.catalog = None  # type: ignore[assignment]
+        answer = await live.chat()
+        assert told(answer) == (500, "internal", None)
+        assert "NoneType" not in answer.text
+        assert live.lines()[0]["error"] == "internal"
+    assert answer.headers["x-request-id"] in caplog.text
+    assert "AttributeError" in caplog.text
