@@ -1,4 +1,4 @@
-"""The demo's cluster in kind: the same networks, ingress and fake GPUs as our own.
+"""The demo's cluster in kind, with the same ingress controller and fake GPUs as our own.
 
 Needs Docker, kind, kubectl and helm, and says so at once where one is missing. The user's own
 kubeconfig is left alone.
@@ -19,7 +19,7 @@ from hack.images.catalog import REPOSITORY, Image
 NAME = "vllm-endpoints"
 NODE = f"{NAME}-control-plane"
 CONFIG = REPOSITORY / "kind-config.yaml"
-URL = "http://localhost"  # kind-config.yaml maps ports 80 and 443 of the node
+URL = "http://127.0.0.1"  # kind-config.yaml maps ports 80 and 443 of the node
 PROGRAMS = {
     "docker": "https://docs.docker.com/engine/install",
     "kind": "https://kind.sigs.k8s.io (0.30 or newer, for Kubernetes 1.33 and up)",
