@@ -35,7 +35,7 @@ def demo(pytestconfig: pytest.Config) -> Iterator[Demo]:
     try:
         with talking():
             session = runtime.start()
-            runtime.load(IMAGES)
+            runtime.load()
             url = story.deploy_everything(session)
         yield Demo(runtime, session, before, url, deploy.read_key(session, story.KEY_SECRET))
     finally:
