@@ -24,9 +24,10 @@ from .dispatch import Dispatcher, Timeouts
 from .errors import ClusterError
 from .metrics import AccessLog, Metrics
 from .pipeline import Pipeline
+from .pool import Pool
 from .routes import Application
 from .settings import Settings, StaticBackend
-from .upstream import Limits, Pool
+from .upstream import Limits
 
 KEEP_ALIVE_SECONDS = 75
 """How long a client's idle connection is kept: longer than ingresses keep theirs (60 s), so that

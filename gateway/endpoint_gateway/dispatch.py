@@ -17,7 +17,8 @@ from .catalog import Endpoint, Replica
 from .errors import BackendTimeout, ConnectFailed, GatewayError, Headers, NoReplica
 from .headers import towards_engine
 from .metrics import Metrics, Record
-from .upstream import Connection, Patience, Pool
+from .pool import Pool
+from .upstream import Connection, Patience
 
 MAX_ATTEMPTS = 5
 _MAX_ERROR_BYTES = 65536

@@ -80,3 +80,12 @@ def request_id(headers: Headers) -> bytes:
 def media_type(headers: Headers) -> bytes:
     """Return the `content-type` without its parameters, in lower case."""
     return (find(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
+
+
+def is_framed(status: int, headers: Headers) -> bool:
+    """Say whether this head tells where its body ends other than by closing (RFC 9112, 6.3)."""
+    return status in (204, 304) or any(
+        name == b"content-length"
+        or (name == b"transfer-encoding" and value.lower().rstrip().endswith(b"chunked"))
+        for name, value in headers
+    )

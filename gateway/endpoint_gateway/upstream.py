@@ -1,9 +1,8 @@
-"""HTTP/1.1 towards the engines: connections, their pool, and one request on one of them.
+"""HTTP/1.1 towards the engines: one connection, and the one request that is on it at a time.
 
-Called by dispatch, and the only module that opens connections to engines. It is our own, since
-relaying is what the gateway is for and every general client costs several times as much (the
-figures are in docs/adr/0003-gateway-http-stack.md). It speaks what an engine speaks and refuses
-the rest: no TLS, no proxies, no redirects, no compression, no upgrade.
+Made by pool, read by dispatch and relay. It is our own, since relaying is what the gateway is for
+and every general client costs several times as much (docs/adr/0003-gateway-http-stack.md). It
+speaks what an engine speaks: no TLS, no proxies, no redirects, no compression, no upgrade.
 
 An answer is read as it comes. When its reader lags, reading from the socket stops, so that a slow
 client slows its engine instead of filling our memory. One timer per request watches all its
@@ -11,22 +10,15 @@ limits: it looks at what has happened when it fires, so that an event costs no t
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 
 from .catalog import Replica
-from .errors import (
-    BackendTimeout,
-    BadAnswer,
-    ConnectFailed,
-    ConnectionLost,
-    GatewayError,
-    Headers,
-)
+from .errors import BackendTimeout, BadAnswer, ConnectionLost, GatewayError, Headers
+from .headers import is_framed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +51,25 @@ class Patience:
     idle_seconds: float | None = None
 
 
+class Keeper(Protocol):
+    """Who keeps connections while they are idle."""
+
+    def put_back(self, connection: "Connection") -> None:
+        """Keep a connection whose request is over."""
+
+    def forget(self, connection: "Connection") -> None:
+        """Drop a connection that was closed while it was idle."""
+
+
 class Connection(asyncio.Protocol):
     """One connection, with the one request that is on it at a time."""
 
     # ruff: noqa: D102 - the methods that only asyncio and httptools call are documented there
 
-    def __init__(self, pool: "Pool", replica: Replica, *, limits: Limits) -> None:
+    def __init__(self, keeper: Keeper, replica: Replica, *, limits: Limits) -> None:
         self.replica = replica
         self.idle_since = 0.0
-        self._pool = pool
+        self._keeper = keeper
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -138,7 +140,7 @@ class Connection(asyncio.Protocol):
         self._pieces = []
         if self._complete and self._reusable and not self._closed:
             self._resume()
-            self._pool.put_back(self)
+            self._keeper.put_back(self)
         else:
             self.abort()
 
@@ -170,7 +172,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
         if not self._busy:
-            self._pool.forget(self)
+            self._keeper.forget(self)
         elif self._until_close and self._head_done and exc is None:
             self._complete = True
         elif not self._complete:
@@ -195,7 +197,7 @@ class Connection(asyncio.Protocol):
         if 100 <= status < 200:
             return
         self.status = status
-        self._until_close = not _is_framed(status, self.headers)
+        self._until_close = not is_framed(status, self.headers)
         self._head_done = True
         self._unaccounted = 0
         self._wake()
@@ -293,121 +295,8 @@ class Connection(asyncio.Protocol):
         return due, BackendTimeout(text)
 
 
-def _is_framed(status: int, headers: Headers) -> bool:
-    """Say whether this head tells where its body ends other than by closing (RFC 9112, 6.3)."""
-    return status in (204, 304) or any(
-        name == b"content-length"
-        or (name == b"transfer-encoding" and value.lower().rstrip().endswith(b"chunked"))
-        for name, value in headers
-    )
-
-
 def _lost(*, untouched: bool) -> ConnectionLost:
     return ConnectionLost(
         "The connection to the model's engine was lost before its answer was complete.",
         untouched=untouched,
     )
-
-
-class Pool:
-    """Connections to engines: opens them, keeps those that are idle, and closes what is too old."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._idle: defaultdict[Replica, list[Connection]] = defaultdict(list)
-        self._sweeper: asyncio.TimerHandle | None = None
-
-    async def request(
-        self, replica: Replica, request: Sequence[bytes], patience: Patience
-    ) -> Connection:
-        """Send a request and return its connection once the answer's head is there.
-
-        The caller gives the connection back with `release`. Raises BackendFailed and
-        BackendTimeout, and then there is nothing to give back. A kept connection that turns out
-        to be dead before a byte of the answer has come is replaced by a new one, once: the engine
-        hung up while the request was on its way (RFC 9112, 9.3.1).
-        """
-        connection = self._take_idle(replica)
-        if connection is not None:
-            try:
-                return await self._ask(connection, request, patience)
-            except ConnectionLost as lost:
-                if not lost.untouched:
-                    raise
-        connection = await self._connect(replica, patience)
-        return await self._ask(connection, request, patience)
-
-    async def _ask(
-        self, connection: Connection, request: Sequence[bytes], patience: Patience
-    ) -> Connection:
-        connection.send(request, patience)
-        try:
-            await connection.head()
-        except BaseException:
-            connection.release()
-            raise
-        return connection
-
-    async def _connect(self, replica: Replica, patience: Patience) -> Connection:
-        loop = asyncio.get_running_loop()
-        limit = min(loop.time() + self._limits.connect_seconds, patience.deadline)
-        try:
-            async with asyncio.timeout_at(limit):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self, replica, limits=self._limits), *replica
-                )
-        except OSError as error:  # TimeoutError is one
-            raise ConnectFailed("The model's engine could not be reached.") from error
-        return connection
-
-    def _take_idle(self, replica: Replica) -> Connection | None:
-        idle = self._idle.get(replica)
-        oldest = asyncio.get_running_loop().time() - self._limits.idle_seconds
-        while idle:
-            connection = idle.pop()
-            if connection.idle_since >= oldest:
-                return connection
-            connection.abort()
-        return None
-
-    def put_back(self, connection: Connection) -> None:
-        """Keep a connection whose request is over (Connection calls this)."""
-        idle = self._idle[connection.replica]
-        if len(idle) >= self._limits.idle_connections:
-            connection.abort()
-            return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
-        idle.append(connection)
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(self._limits.idle_seconds, self._sweep)
-
-    def forget(self, connection: Connection) -> None:
-        """Drop a connection that was closed while it was idle (Connection calls this)."""
-        idle = self._idle.get(connection.replica)
-        if idle and connection in idle:
-            idle.remove(connection)
-
-    def _sweep(self) -> None:
-        """Close what has been idle for too long, and the memory of replicas without any."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._limits.idle_seconds
-        kept: defaultdict[Replica, list[Connection]] = defaultdict(list)
-        for replica, connections in self._idle.items():
-            for connection in connections:
-                if connection.idle_since >= oldest:
-                    kept[replica].append(connection)
-                else:
-                    connection.abort()
-        self._idle = kept
-        self._sweeper = loop.call_later(self._limits.idle_seconds, self._sweep) if kept else None
-
-    def close(self) -> None:
-        """Close all idle connections; those with a request on them close with it."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.abort()
-        self._idle.clear()

@@ -38,10 +38,12 @@ LONGEST_API_KEY_NAME: Final = 63
 ENGINE_SUFFIX: Final = "-engine"
 
 RESERVED_NAMES: Final = (
-    "classify", "detokenize", "health", "healthz", "invocations", "livez", "load", "metrics",
-    "openai", "ping", "pooling", "readyz", "rerank", "score", "tokenize", "v1", "v2", "version",
+    "audio", "chat", "classify", "completions", "detokenize", "embeddings", "health", "healthz",
+    "images", "invocations", "livez", "load", "messages", "metrics", "models", "openai", "ping",
+    "pooling", "readyz", "rerank", "responses", "score", "tokenize", "v1", "v2", "version",
 )  # fmt: skip
-"""First path segments of the gateway's routes, and of vLLM's, which an endpoint would hide."""
+"""First path segments of the gateway's routes, with and without /v1 before them, and of vLLM's,
+which an endpoint of that name would hide."""
 
 
 def engine_name(endpoint: str) -> str:

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from endpoint_gateway.errors import BackendTimeout, BadAnswer, ConnectFailed, ConnectionLost
+from endpoint_gateway.pool import Pool
 from endpoint_gateway.upstream import Connection as Upstream
-from endpoint_gateway.upstream import Limits, Patience, Pool
+from endpoint_gateway.upstream import Limits, Patience
 from helpers.fake_vllm import Connection, FakeVllm, Script, answering, chunk, response
 
 DEFAULT = Limits()

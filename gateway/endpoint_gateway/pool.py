@@ -1,0 +1,116 @@
+"""Connections to engines: opened when needed, kept while they are idle, closed when too old.
+
+Called by dispatch; the only module that opens connections to engines.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+from .catalog import Replica
+from .errors import ConnectFailed, ConnectionLost
+from .upstream import Connection, Limits, Patience
+
+
+class Pool:
+    """Connections to engines: opens them, keeps those that are idle, and closes what is too old."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._idle: defaultdict[Replica, list[Connection]] = defaultdict(list)
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def request(
+        self, replica: Replica, request: Sequence[bytes], patience: Patience
+    ) -> Connection:
+        """Send a request and return its connection once the answer's head is there.
+
+        The caller gives the connection back with `release`. Raises BackendFailed and
+        BackendTimeout, and then there is nothing to give back. A kept connection that turns out
+        to be dead before a byte of the answer has come is replaced by a new one, once: the engine
+        hung up while the request was on its way (RFC 9112, 9.3.1).
+        """
+        connection = self._take_idle(replica)
+        if connection is not None:
+            try:
+                return await self._ask(connection, request, patience)
+            except ConnectionLost as lost:
+                if not lost.untouched:
+                    raise
+        connection = await self._connect(replica, patience)
+        return await self._ask(connection, request, patience)
+
+    async def _ask(
+        self, connection: Connection, request: Sequence[bytes], patience: Patience
+    ) -> Connection:
+        connection.send(request, patience)
+        try:
+            await connection.head()
+        except BaseException:
+            connection.release()
+            raise
+        return connection
+
+    async def _connect(self, replica: Replica, patience: Patience) -> Connection:
+        loop = asyncio.get_running_loop()
+        limit = min(loop.time() + self._limits.connect_seconds, patience.deadline)
+        try:
+            async with asyncio.timeout_at(limit):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self, replica, limits=self._limits), *replica
+                )
+        except OSError as error:  # TimeoutError is one
+            raise ConnectFailed("The model's engine could not be reached.") from error
+        return connection
+
+    def _take_idle(self, replica: Replica) -> Connection | None:
+        idle = self._idle.get(replica)
+        oldest = asyncio.get_running_loop().time() - self._limits.idle_seconds
+        while idle:
+            connection = idle.pop()
+            if connection.idle_since >= oldest:
+                return connection
+            connection.abort()
+        return None
+
+    def put_back(self, connection: Connection) -> None:
+        """Keep a connection whose request is over (Connection calls this)."""
+        idle = self._idle[connection.replica]
+        if len(idle) >= self._limits.idle_connections:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._limits.idle_seconds, self._sweep)
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that was closed while it was idle (Connection calls this)."""
+        idle = self._idle.get(connection.replica)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long, and the memory of replicas without any."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._limits.idle_seconds
+        kept: defaultdict[Replica, list[Connection]] = defaultdict(list)
+        for replica, connections in self._idle.items():
+            for connection in connections:
+                if connection.idle_since >= oldest:
+                    kept[replica].append(connection)
+                else:
+                    connection.abort()
+        self._idle = kept
+        self._sweeper = loop.call_later(self._limits.idle_seconds, self._sweep) if kept else None
+
+    def close(self) -> None:
+        """Close all idle connections; those with a request on them close with it."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
