@@ -29,9 +29,10 @@ from .routes import Application
 from .settings import Settings, StaticBackend
 from .upstream import Limits
 
-KEEP_ALIVE_SECONDS = 75
-"""How long a client's idle connection is kept: longer than ingresses keep theirs (60 s), so that
-it is they who hang up, and no request meets a connection that is just being closed."""
+KEEP_ALIVE_SECONDS = 620
+"""How long a client's idle connection is kept: longer than ingresses keep theirs (nginx 60 s,
+Traefik 90 s, cloud load balancers 600 s), so that it is they who hang up, and no request meets a
+connection that is just being closed."""
 
 _USER_AGENT = "vllm-endpoints-gateway"
 

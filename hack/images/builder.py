@@ -33,11 +33,12 @@ LINKS = (
     ' ln -sf "/usr/bin/${n}3" "$1/usr/local/bin/$n";'
     ' ln -sf "/usr/bin/${n}3" "$1/usr/local/bin/${n}3"; done'
 )
+LOCKED = "the builder of images"
 CERTIFICATES = "/run/host-certificates.crt"
 WHEELS = "/run/host-wheels"
 
-# buildah makes these whatever it is told; removed again where they did not exist before
-STRAY_DIRECTORIES = ("/var/lib/containers", "/etc/cni")
+# buildah makes these and their folders whatever it is told; removed where they were not before
+STRAYS = ("/var/lib/containers/cache/blob-info-cache-v1.boltdb", "/etc/cni/net.d/cni.lock")
 
 Command = list[str | Path]
 
@@ -66,13 +67,18 @@ class Builder:
         return list(wanted.values())
 
     def clean(self) -> None:
-        """Remove what a build has left, or one that was killed: mounts, store, directories."""
+        """Remove what a build that was killed has left; ClusterError while one is at work."""
+        if self._store.exists():
+            with locked(self._lock, LOCKED):
+                self._clean()
+
+    def _clean(self) -> None:
         if not self._store.exists():
             return
         host.unmount(self._store)
         strays = self._store / "strays"
-        for directory in strays.read_text().split() if strays.exists() else ():
-            shutil.rmtree(directory, ignore_errors=True)
+        for path in strays.read_text().split() if strays.exists() else ():
+            _remove_if_unused(Path(path))
         shutil.rmtree(self._store)
 
     def _build_all(self, missing: dict[Image, Path]) -> None:
@@ -126,15 +132,14 @@ class Builder:
     def _open_store(self) -> Iterator[None]:
         """A fresh store for this run alone, so that nothing of it stays behind."""
         self._archives.mkdir(parents=True, exist_ok=True)
-        with locked(self._lock, "the builder of images"):
-            self.clean()
+        with locked(self._lock, LOCKED):
+            self._clean()
             (self._store / "tmp").mkdir(parents=True)
-            absent = [name for name in STRAY_DIRECTORIES if not Path(name).exists()]
-            (self._store / "strays").write_text("\n".join(absent))
+            (self._store / "strays").write_text("\n".join(_absent_strays()))
             try:
                 yield
             finally:
-                self.clean()
+                self._clean()
 
     def _buildah(self, *argv: str) -> Command:
         command: Command = ["buildah", "--storage-driver", "overlay"]
@@ -160,6 +165,17 @@ class Builder:
             config.write("[global]\n" + "".join(f"{k} = {v}\n" for k, v in settings.items()))
             config.flush()
             yield [*volumes, "--volume", f"{config.name}:/etc/pip.conf:ro"]
+
+
+def _absent_strays() -> list[str]:
+    """What is not there of the strays and their folders, innermost first."""
+    chains = [(path, path.parent, path.parent.parent) for path in map(Path, STRAYS)]
+    return [str(p) for chain in chains for p in chain if not p.exists()]
+
+
+def _remove_if_unused(path: Path) -> None:
+    with contextlib.suppress(OSError):  # not made, or somebody else's folder by now
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _pip_settings() -> dict[str, str]:
