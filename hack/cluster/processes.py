@@ -101,6 +101,27 @@ def marked(state_dir: Path) -> set[int]:
     return {p for p in found if start_time(p) is not None and p != os.getpid()}
 
 
+def end_orphans(directory: Path) -> None:
+    """Kill what a command that was itself killed has left at work on a directory.
+
+    Those are processes with that mark, and those that live in a root file system below it.
+    """
+    for _ in range(5):  # a process may have forked meanwhile
+        left = marked(directory) | _rooted(directory)
+        if not left:
+            return
+        kill(left, with_signal=signal.SIGKILL, grace_seconds=10)
+
+
+def _rooted(directory: Path) -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/root"):
+        with contextlib.suppress(OSError):
+            if path.readlink().is_relative_to(directory):
+                found.add(int(path.parent.name))
+    return {p for p in found if start_time(p) is not None}
+
+
 class Processes:
     """The background processes of one cluster, by component name."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hack.cluster import archives
-from hack.cluster.processes import ClusterError, run
+from hack.cluster.processes import MARK, ClusterError, end_orphans, run
 from hack.cluster.programs import (
     HERE,
     PAUSE_IMAGE,
@@ -83,6 +83,7 @@ class Cache:
         """Compile what is missing and make the images that a node needs of it."""
         self.root.mkdir(parents=True, exist_ok=True)
         with self._lock():
+            end_orphans(self.root)
             self._compile(self.missing(groups), jobs)
             for name in images_of(groups):
                 self._make_image(name)
@@ -109,7 +110,7 @@ class Cache:
         run(
             [*command, "-o", part, each.package],
             cwd=each.module_dir,
-            env=_go_environment(cgo=each.cgo),
+            env=self._go_environment(cgo=each.cgo),
         )
         part.rename(out)
 
@@ -119,12 +120,29 @@ class Cache:
             return
         with step(f"image {name}"), tempfile.TemporaryDirectory() as scratch:
             if name == "pause":
-                binary, reference = _compile_pause(Path(scratch)), PAUSE_IMAGE
+                binary, reference = self._compile_pause(Path(scratch)), PAUSE_IMAGE
             else:
                 binary = self.program(name)
                 reference = TRAEFIK_IMAGE if name == "traefik" else COREDNS_IMAGE
             layer = archives.tree_layer({name: binary, "tmp/": None}, Path(scratch))
             archives.write(out, reference, layer, {"Entrypoint": [f"/{name}"]})
+
+    def _compile_pause(self, scratch: Path) -> Path:
+        source = run(
+            ["go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"],
+            cwd=program("kubelet").module_dir,
+            env=self._go_environment(),
+        ).stdout.strip()
+        out = scratch / "pause"
+        run(
+            ["cc", "-static", "-Os", "-s", "-DVERSION=local", "-o", out, f"{source}/{PAUSE_SOURCE}"]
+        )
+        return out
+
+    def _go_environment(self, *, cgo: bool = False) -> dict[str, str]:
+        # a user's own flags or workspace would change what the pinned modules mean
+        ours = {"CGO_ENABLED": str(int(cgo)), "GOFLAGS": "", "GOWORK": "off"}
+        return os.environ | ours | {MARK: str(self.root)}
 
     def purge(self) -> None:
         """Remove every program and image; clusters are not touched."""
@@ -159,19 +177,3 @@ def _key(module: str) -> str:
     for name in ("go.mod", "go.sum"):
         digest.update((HERE / "modules" / module / name).read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _go_environment(*, cgo: bool) -> dict[str, str]:
-    # a user's own flags or workspace would change what the pinned modules mean
-    return os.environ | {"CGO_ENABLED": str(int(cgo)), "GOFLAGS": "", "GOWORK": "off"}
-
-
-def _compile_pause(scratch: Path) -> Path:
-    source = run(
-        ["go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"],
-        cwd=program("kubelet").module_dir,
-        env=_go_environment(cgo=False),
-    ).stdout.strip()
-    out = scratch / "pause"
-    run(["cc", "-static", "-Os", "-s", "-DVERSION=local", "-o", out, f"{source}/{PAUSE_SOURCE}"])
-    return out

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hack.cluster import archives, host
-from hack.cluster.processes import run
+from hack.cluster.processes import MARK, end_orphans, run
 from hack.cluster.progress import step
 from hack.cluster.state import locked
 from hack.images.catalog import REPOSITORY, Image
@@ -75,6 +75,7 @@ class Builder:
     def _clean(self) -> None:
         if not self._store.exists():
             return
+        end_orphans(self._store)
         host.unmount(self._store)
         strays = self._store / "strays"
         for path in strays.read_text().split() if strays.exists() else ():
@@ -86,8 +87,8 @@ class Builder:
         if not base.exists():
             with step(f"image {BASE}", expect="about a minute; from Debian packages"):
                 self._make_base(base)
-        pulled = run(self._buildah("pull", "-q", f"oci-archive:{base}")).stdout.split()[-1]
-        run(self._buildah("tag", pulled, BASE))
+        pulled = self._run(self._buildah("pull", "-q", f"oci-archive:{base}")).split()[-1]
+        self._run(self._buildah("tag", pulled, BASE))
         for image, out in missing.items():
             with step(f"image {image.reference}", expect=image.expect):
                 self._build_one(image, out)
@@ -99,11 +100,11 @@ class Builder:
             command = self._buildah("build", "--isolation", "chroot", "--network", "host")
             command += ["--pull-never", "--layers=false", "--format", "oci", *volumes]
             file = REPOSITORY / image.dockerfile
-            run([*command, "-f", file, "-t", image.reference, REPOSITORY], env=self._environment())
+            self._run([*command, "-f", file, "-t", image.reference, REPOSITORY])
         # the disk is the bottleneck of everything that writes or reads the archive
         push = self._buildah("push", "-q", "--compression-format", "zstd", image.reference)
-        run([*push, f"oci-archive:{part}:{image.reference}"], env=self._environment())
-        run(self._buildah("rmi", "-f", image.reference))
+        self._run([*push, f"oci-archive:{part}:{image.reference}"])
+        self._run(self._buildah("rmi", "-f", image.reference))
         part.rename(out)
         self._forget_others(out)
 
@@ -118,7 +119,7 @@ class Builder:
             command += [f"--include={PACKAGES}", f"--customize-hook={LINKS}"]
             command += ["--aptopt=APT::Install-Recommends false"]
             command += [f"--dpkgopt=path-exclude=/usr/share/{n}/*" for n in EXCLUDED]
-            run([*command, SUITE, layer], env=self._environment())
+            self._run([*command, SUITE, layer])
             archives.write(out, BASE, layer, {"Cmd": ["python3"]})
         self._forget_others(out)
 
@@ -145,8 +146,9 @@ class Builder:
         command: Command = ["buildah", "--storage-driver", "overlay"]
         return [*command, "--root", self._store / "root", "--runroot", self._store / "run", *argv]
 
-    def _environment(self) -> dict[str, str]:
-        return os.environ | {"TMPDIR": str(self._store / "tmp")}
+    def _run(self, command: Command) -> str:
+        ours = {"TMPDIR": str(self._store / "tmp"), MARK: str(self._store)}
+        return run(command, env=os.environ | ours).stdout
 
     @contextlib.contextmanager
     def _settings_of_this_machine(self) -> Iterator[list[str]]:
