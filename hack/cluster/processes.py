@@ -88,6 +88,9 @@ def kill(pids: Iterable[int], *, with_signal: signal.Signals, grace_seconds: flo
                 kill(left, with_signal=signal.SIGKILL, grace_seconds=5)
             return
         time.sleep(0.05)
+    for pid in born:  # a dead child of this very process stays a zombie until it is waited for
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def marked(state_dir: Path) -> set[int]:
@@ -154,6 +157,7 @@ class Processes:
                 env=env,
                 start_new_session=True,
             )
+        child.returncode = 0  # it is meant to outlive this object, which would warn of that
         self._pid_file(name).write_text(f"{child.pid} {start_time(child.pid) or 0}")
 
     def names(self) -> list[str]:
