@@ -171,14 +171,11 @@ class KubeClient:
 
         Every failure of the connection, within the context too, becomes Unavailable.
         """
-        if self._session is None:
-            raise RuntimeError("KubeClient is used outside its `async with`")
-        headers = {"Content-Type": content_type} if body is not None else {}
-        if token := self._config.bearer():
-            headers["Authorization"] = f"Bearer {token}"
+        session = self._open_session()
         data = orjson.dumps(body) if body is not None else None
+        headers = self._headers(content_type if body is not None else "")
         try:
-            async with self._session.request(
+            async with session.request(
                 method,
                 self._config.server + path,
                 params=params,
@@ -192,6 +189,17 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = str(error) or type(error).__name__
             raise Unavailable(0, f"{method} {path}: {text}") from error
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("KubeClient is used outside its `async with`")
+        return self._session
+
+    def _headers(self, content_type: str) -> dict[str, str]:
+        headers = {"Content-Type": content_type} if content_type else {}
+        if token := self._config.bearer():
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
 
 
 def selectors(label_selector: str, field_selector: str) -> dict[str, str]:

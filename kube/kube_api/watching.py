@@ -31,6 +31,9 @@ Key = tuple[str, str]
 # there: a connection that is silent for longer is dead. (Between changes it may send nothing.)
 WATCH_SECONDS = (50, 60)
 SILENCE = aiohttp.ClientTimeout(total=None, connect=5, sock_read=75)
+# a version that is compacted, or (after a restored backup) one that the server has not reached:
+# list again. A server that is only busy is not asked for everything.
+TOO_OLD_OR_TOO_NEW = (400, 410, 504)
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 5.0
 
 
@@ -70,7 +73,7 @@ class Watch:
             except ApiError as error:
                 if error.status in (401, 403) and not self._synced_once:
                     raise
-                if error.status:  # it answered, so what we asked for may be the trouble: list again
+                if error.status in TOO_OLD_OR_TOO_NEW:
                     self._version = ""
                 await self._wait_after(error)
 

@@ -127,17 +127,24 @@ async def test_a_permission_missing_from_the_start_is_an_error(
             await collect(client, 1)
 
 
+async def test_a_version_that_the_server_has_not_reached_is_given_up() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(widget("a", 7), version=50))
+        script.watches.append(failure(504, "Too large resource version"))
+        script.lists.append(listing(widget("a", 3), version=4))
+        assert (await collect(client, 4))[2:] == [("MODIFIED", "a"), ("SYNCED", "")]
+
+
 async def test_later_failures_are_logged_once_and_waited_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "kube_api")
     async with scripted_api() as (script, client):
         script.lists.append(listing(widget("a", 1), version=5))
-        script.watches.append(failure(500, "etcd is away"))
-        script.lists.append(failure(503))
-        script.lists.append(failure(403))
-        script.lists.append(listing(widget("a", 1), widget("b", 2), version=9))
-        assert (await collect(client, 4))[2:] == [("ADDED", "b"), ("SYNCED", "")]
+        script.watches.extend([failure(500, "etcd is away"), failure(503), failure(403)])
+        script.watches.append(changes(("ADDED", widget("b", 6))))
+        assert (await collect(client, 3))[2:] == [("ADDED", "b")]
+        assert len([r for r in script.requests if "watch" not in r.query]) == 1
     assert [r.message for r in caplog.records] == [
         "watch of widgets interrupted, will go on: etcd is away"
     ]
