@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from helpers.helm import HelmError, Manifest, container, helm, pick, render
+from helpers.helm import HelmError, Manifest, container, flags, helm, pick, render
 from helpers.kubernetes_schema import kubernetes_faults
 from helpers.tree import CHART, ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
+DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 Values = Mapping[str, Any]
 
 INGRESS = {"ingress.enabled": True, "ingress.host": "llm.example.com"}
@@ -40,6 +42,19 @@ TABLE: dict[str, Values] = {
     "without-crds": {"crds.install": False},
     "as-a-subchart": {"global": {"anything": 1}},
 }
+
+
+def as_mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def refusal(values: Values) -> str:
+    """Return what helm says against these values, nothing where it renders them."""
+    try:
+        render(values)
+    except HelmError as error:
+        return str(error)
+    return ""
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +87,10 @@ def test_everything_rendered_is_what_the_kubernetes_api_knows(values: Values) ->
         ({"gateway.timeouts.idle": "2m"}, "/gateway/timeouts", "'idle' not allowed"),
         ({"gateway.image.pullPolicy": "Often"}, "/gateway/image/pullPolicy", "IfNotPresent"),
         ({"operator.image.repository": "a:1"}, "/operator/image/repository", "pattern"),
+        ({"operator.image.repository": ""}, "operator.image.repository", "README, step 1"),
+        ({"gateway.image.repository": ""}, "gateway.image.repository", "README, step 1"),
+        ({"operator.resources.limits.memory": "1Zi"}, "/operator/resources/limits/memory", "[KMG"),
+        ({"gateway.resources.requests.cpu": -1}, "/gateway/resources/requests/cpu", "want 0"),
         ({"operator.podAnnotations": {"a": 1}}, "/operator/podAnnotations/a", "want string"),
         ({"logLevel": "loud"}, "/logLevel", "'debug', 'info', 'warning', 'error'"),
         ({"clusterDomain": "Cluster Local"}, "/clusterDomain", "pattern"),
@@ -90,10 +109,25 @@ def test_everything_rendered_is_what_the_kubernetes_api_knows(values: Values) ->
 def test_a_bad_value_is_refused_with_its_field_and_the_remedy(
     values: Values, field: str, remedy: str
 ) -> None:
-    with pytest.raises(HelmError) as refusal:
-        render(values)
-    assert field in str(refusal.value)
-    assert remedy in str(refusal.value)
+    text = refusal(values)
+    assert field in text
+    assert remedy in text
+
+
+@pytest.mark.parametrize(
+    "name", [*DEFAULTS, *(f"{k}.{sub}" for k, v in DEFAULTS.items() for sub in as_mapping(v))]
+)
+def test_a_value_that_is_taken_away_is_missed_by_its_name_or_not_at_all(name: str) -> None:
+    # a null removes the default, and a template that reads it unasked fails with a nil pointer
+    text = refusal({name: None})
+    assert not text or f"missing property '{name.rpartition('.')[2]}'" in text
+
+
+@pytest.mark.parametrize("quantity", ["1", 1, 0.5, "500m", "1.5Gi", "2e3", "128974848"])
+def test_a_quantity_may_be_written_in_every_way_that_kubernetes_reads(quantity: str) -> None:
+    objects = render({"operator.resources.requests.memory": quantity})
+    operator = container(pick(objects, "Deployment", "vllm-endpoints-operator"))
+    assert operator["resources"]["requests"]["memory"] == quantity
 
 
 def test_an_old_cluster_is_refused() -> None:
@@ -159,7 +193,7 @@ def test_probes_and_services_use_ports_that_exist(objects: list[Manifest]) -> No
         deployment = container(pick(objects, "Deployment", f"vllm-endpoints-{part}"))
         ports = {port["name"] for port in deployment["ports"]}
         probes = [value for key, value in deployment.items() if key.endswith("Probe")]
-        assert probes
+        assert {"readinessProbe", "livenessProbe"} <= deployment.keys()
         assert {probe["httpGet"]["port"] for probe in probes} <= ports
     service = pick(objects, "Service", "vllm-endpoints-gateway")
     assert [(p["port"], p["targetPort"]) for p in service["spec"]["ports"]] == [(80, "http")]
@@ -256,6 +290,19 @@ def test_definitions_can_be_left_out() -> None:
     assert "CustomResourceDefinition" not in kinds
 
 
+@pytest.mark.parametrize("left", [None, "../../../crds"], ids=["nothing", "text"])
+def test_a_copy_that_lost_the_link_to_the_definitions_says_so(
+    tmp_path: Path, left: str | None
+) -> None:
+    # a checkout without symbolic links has a file with the link's text instead
+    chart = tmp_path / "vllm-endpoints"
+    shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("crds"))
+    if left:
+        (chart / "files" / "crds").write_text(left)
+    with pytest.raises(HelmError, match=r"crds\.install=false"):
+        render(chart=chart)
+
+
 def test_a_package_renders_as_the_folder_does(tmp_path: Path, objects: list[Manifest]) -> None:
     helm("package", CHART, "--destination", tmp_path)
     (package,) = tmp_path.glob("*.tgz")
@@ -265,8 +312,9 @@ def test_a_package_renders_as_the_folder_does(tmp_path: Path, objects: list[Mani
 # -- notes -------------------------------------------------------------------------------
 
 
-def notes(*flags: str) -> str:
-    text = helm("install", "llm", CHART, "--dry-run=client", "-n", "vllm-system", *flags)
+def notes(values: Values | None = None) -> str:
+    settings = flags(values or {})
+    text = helm("install", "llm", CHART, "--dry-run=client", "-n", "vllm-system", *settings)
     return text.partition("NOTES:")[2]
 
 
@@ -284,7 +332,7 @@ def test_the_notes_lead_from_the_installation_to_an_answer() -> None:
 
 
 def test_the_notes_name_the_address_that_the_values_give() -> None:
-    text = notes("--set", "ingress.enabled=true,ingress.host=llm.example.com")
+    text = notes(INGRESS)
     assert "OPENAI_BASE_URL=http://llm.example.com/v1" in text
     assert "port-forward" not in text
 

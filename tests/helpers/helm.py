@@ -16,6 +16,12 @@ from helpers.tree import CHART, ROOT
 
 Manifest = dict[str, Any]
 
+# what every user has to set
+IMAGES = {
+    "operator.image.repository": "registry.example.com/operator",
+    "gateway.image.repository": "registry.example.com/gateway",
+}
+
 
 class HelmError(Exception):
     """Helm refused; the message is what it printed."""
@@ -48,10 +54,14 @@ def render(
     namespace: str = "vllm-system",
     chart: Path = CHART,
 ) -> list[Manifest]:
-    """Return every object that the chart makes of these values."""
-    flags = [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
-    text = helm("template", release, chart, "--namespace", namespace, *flags)
+    """Return every object that the chart makes of these values and of IMAGES."""
+    text = helm("template", release, chart, "--namespace", namespace, *flags(values or {}))
     return [document for document in yaml.safe_load_all(text) if document]
+
+
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """Return helm's flags for these values and IMAGES, which they may replace."""
+    return [f"--set-json={key}={json.dumps(value)}" for key, value in {**IMAGES, **values}.items()]
 
 
 def pick(objects: list[Manifest], kind: str, name: str) -> Manifest:

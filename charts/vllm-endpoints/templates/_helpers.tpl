@@ -28,7 +28,11 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* The image of a part. No images are published, so the chart can't know where they are. */}}
 {{- define "vllm-endpoints.image" -}}
+{{- if not .image.repository -}}
+{{- fail (printf "set %s.image.repository: no images are published, so build both, push them and set operator.image.repository and gateway.image.repository to where they are (README, step 1)" .component) -}}
+{{- end -}}
 {{- printf "%s:%s" .image.repository (.image.tag | default .root.Chart.AppVersion) | quote -}}
 {{- end -}}
 
