@@ -26,5 +26,8 @@ def modules(source_root: str) -> set[str]:
 def tracked_files() -> list[Path]:
     """Return the files of the tree, those to be committed included, those ignored not."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # git refuses a clone of another user's and says what to do about it
+    assert listed.returncode == 0, f"`{' '.join(command)}`: {listed.stderr}"
+    names = listed.stdout.split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
