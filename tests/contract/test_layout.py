@@ -21,7 +21,13 @@ TIERS = ["controlplane", "dataplane", "contract", "cluster", "e2e"]
 # addresses would bind everybody to one registry.
 FORBIDDEN = {
     "a link to a package": re.compile(r"https?://[^ \"'<>]+(\.whl|\.tar\.gz|\.tgz|/simple/?|/@v/)"),
-    "a path of one machine": re.compile(r"(^|[^A-Za-z0-9_.-])/(work|farm|Users)/"),
+    "the address of a registry of packages": re.compile(
+        r"https?://([\w.-]*\.)?(pypi|proxy|registry|mirrors?|packages?|artifact\w*|nexus)[.-][\w.-]+"
+        r"|(index[_-]url|find[_-]links|trusted[_-]host|GOPROXY|GOSUMDB)\W{1,4}[\w/:]+[.]\w",
+        re.IGNORECASE,
+    ),
+    # the home of one person; the engine's own is in its container
+    "a path of one machine": re.compile(r"(^|[^\w.-])/(root|(home|Users)/(?!vllm\b)\w[\w.-]*)/"),
 }
 
 
