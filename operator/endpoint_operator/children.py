@@ -1,17 +1,18 @@
 """Bringing an owner's children to the desired state: claim, apply what differs, prune.
 
 ``reconcile`` and ``apikeys`` call ``converge``. It touches nothing before every name is known to be
-free or ours, writes only what differs, and never sets a number of replicas that is somebody
-else's to set (ADR 0001).
+free or ours, writes only what differs, never sets a number of replicas that is somebody else's to
+set (ADR 0001), and never takes away what a pod of an older spec may still read.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from endpoint_operator import status
 from endpoint_operator.cache import Live, Object, Ref, ref_of
-from endpoint_operator.cluster import DEPLOYMENT, Cluster
+from endpoint_operator.cluster import CONFIG_MAP, DEPLOYMENT, Cluster
 from endpoint_operator.drift import covers
 from endpoint_operator.errors import NameTakenError, OwnerGoneError
 
@@ -39,7 +40,7 @@ async def claim(cluster: Cluster, owner: Live, desired: Sequence[Object]) -> dic
         await _require(cluster, owner)
     asked = dict(zip(unseen, await asyncio.gather(*map(cluster.read, unseen)), strict=True))
     found = {ref: live for ref in refs if (live := asked.get(ref) or cluster.get(ref))}
-    taken = [ref for ref, live in found.items() if live.owner().get("uid") != owner.uid]
+    taken = [ref for ref, live in found.items() if not owner.controls(live)]
     if taken:
         raise NameTakenError(
             f"{', '.join(map(str, taken))} exists and is not of {owner.ref}: delete or rename it,"
@@ -89,6 +90,15 @@ def _keeping_replicas(child: Object, live: Live) -> Object:
 
 
 async def _prune(cluster: Cluster, owner: Live, wanted: set[Ref]) -> None:
-    for live in cluster.owned_by(owner.uid):
-        if live.ref not in wanted and not live.deleting:
+    rolling = not all(map(status.is_complete, _deployments(cluster, wanted)))
+    for live in cluster.owned_by(owner):
+        # until the last pod of the spec before is gone, its container may start again and read it
+        in_use = rolling and live.ref.kind == CONFIG_MAP
+        if live.ref not in wanted and not live.deleting and not in_use:
             await cluster.delete(live)
+
+
+def _deployments(cluster: Cluster, wanted: set[Ref]) -> Iterator[Object]:
+    for ref in wanted:
+        if ref.kind == DEPLOYMENT and (live := cluster.get(ref)):
+            yield live.object

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 INFERENCE_ENDPOINT: Final = "InferenceEndpoint"
 API_KEY: Final = "ApiKey"
 DEPLOYMENT: Final = "Deployment"
+CONFIG_MAP: Final = "ConfigMap"
 SECRET: Final = "Secret"  # noqa: S105 - a kind of object
 
 RESOURCES: Final = {
@@ -29,14 +30,14 @@ RESOURCES: Final = {
         Resource(names.GROUP, names.VERSION, "apikeys", API_KEY),
         Resource("apps", "v1", "deployments", DEPLOYMENT),
         Resource("", "v1", "services", "Service"),
-        Resource("", "v1", "configmaps", "ConfigMap"),
+        Resource("", "v1", "configmaps", CONFIG_MAP),
         Resource("", "v1", "secrets", SECRET),
     )
 }
 """Every kind that the operator touches, by its name."""
 
 OWN_KINDS: Final = (INFERENCE_ENDPOINT, API_KEY)
-CHILD_KINDS: Final = (DEPLOYMENT, "Service", "ConfigMap", SECRET)
+CHILD_KINDS: Final = (DEPLOYMENT, "Service", CONFIG_MAP, SECRET)
 
 MANAGED: Final = f"{names.MANAGED_BY}={names.MANAGER}"
 
@@ -50,7 +51,7 @@ class Cluster(Protocol):
     def of_kind(self, kind: str) -> Iterator[Live]:
         """Yield what was last seen of every object of a kind."""
 
-    def owned_by(self, uid: str) -> list[Live]:
+    def owned_by(self, owner: Live) -> list[Live]:
         """Return what was last seen of the objects that an owner controls."""
 
     async def read(self, ref: Ref) -> Live | None:
@@ -65,8 +66,8 @@ class Cluster(Protocol):
     async def scale(self, live: Live, replicas: int) -> None:
         """Write a Deployment's number of replicas through its scale subresource."""
 
-    async def write_status(self, ref: Ref, changed: Object) -> None:
-        """Change fields of an object's status; one that is gone needs none."""
+    async def write_status(self, live: Live, changed: Object) -> None:
+        """Change fields of this very object's status; one that is gone needs none."""
 
 
 class ApiCluster:
@@ -84,9 +85,9 @@ class ApiCluster:
         """Yield what was last seen of every object of a kind."""
         return self._cache.of_kind(kind)
 
-    def owned_by(self, uid: str) -> list[Live]:
+    def owned_by(self, owner: Live) -> list[Live]:
         """Return what was last seen of the objects that an owner controls."""
-        return self._cache.owned_by(uid)
+        return self._cache.owned_by(owner)
 
     async def read(self, ref: Ref) -> Live | None:
         """Ask for an object; a child of ours is remembered, and whatever is gone forgotten.
@@ -138,17 +139,19 @@ class ApiCluster:
         await self._patch(live.ref, {"spec": {"replicas": replicas}}, "scale")
         logger.info("scaled %s to %d", live.ref, replicas)
 
-    async def write_status(self, ref: Ref, changed: Object) -> None:
-        """Change fields of an object's status, and remember the answer.
+    async def write_status(self, live: Live, changed: Object) -> None:
+        """Change fields of this very object's status, and remember the answer.
 
+        Raises Conflict where another object has its name by now, as the uid in the patch demands.
         An answer with another generation has an edit in it that was made meanwhile: that is left
         for the watch to report, or nobody would work on it.
         """
+        patch = {"metadata": {"uid": live.uid}, "status": changed}
         try:
-            answer = slim(await self._patch(ref, {"status": changed}, "status"))
+            answer = slim(await self._patch(live.ref, patch, "status"))
         except NotFound:
             return  # deleted meanwhile
-        known = self._cache.get(ref)
+        known = self._cache.get(live.ref)
         if known is not None and known.generation == answer.generation:
             self._cache.put(answer)
 

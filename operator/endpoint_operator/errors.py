@@ -4,6 +4,7 @@
     ├── SettingsError         the environment is not usable; names variables and remedies
     ├── InvalidObjectError    an object breaks rules; carries every fault with field and remedy
     ├── NameTakenError        an object that we would make exists and belongs to somebody else
+    ├── RenderError           a template and its values make no object: a fault of the operator
     ├── OwnerGoneError        an object was deleted while we worked for it
     └── RootKeyError          the root key Secret holds no usable key
 
@@ -47,6 +48,10 @@ class InvalidObjectError(OperatorError):
 
 class NameTakenError(OperatorError):
     """Objects with names that we need exist already and are not ours; the message names them."""
+
+
+class RenderError(OperatorError):
+    """A template and its values make no object; the message names the template."""
 
 
 class OwnerGoneError(OperatorError):

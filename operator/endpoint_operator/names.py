@@ -22,7 +22,7 @@ ENDPOINT: Final = f"{GROUP}/endpoint"
 
 APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 SPEC_HASH: Final = f"{GROUP}/spec-hash"
-CONFIG_HASH: Final = f"{GROUP}/config-hash"
+DEFAULT_IMAGE: Final = f"{GROUP}/default-image"
 ENGINE_KEY_HASH: Final = f"{GROUP}/engine-key-hash"
 
 ENGINE_PORT: Final = 8000
@@ -47,8 +47,13 @@ which an endpoint of that name would hide."""
 
 
 def engine_name(endpoint: str) -> str:
-    """Return the name of an endpoint's Deployment, headless Service, ConfigMap and Secret."""
+    """Return the name of an endpoint's Deployment, headless Service and Secret."""
     return endpoint + ENGINE_SUFFIX
+
+
+def config_name(endpoint: str, digest: str) -> str:
+    """Return the name of the ConfigMap whose content has this digest."""
+    return f"{engine_name(endpoint)}-{digest}"
 
 
 def selector_labels(endpoint: str) -> dict[str, str]:

@@ -15,8 +15,13 @@ from endpoint_operator.cache import Live, Object, Ref
 from endpoint_operator.children import converge
 from endpoint_operator.cluster import DEPLOYMENT
 from endpoint_operator.context import DONE, Context, Outcome
-from endpoint_operator.desired import Inputs, desired_objects, resolve_image, spec_hash
-from endpoint_operator.errors import InvalidObjectError, NameTakenError, OwnerGoneError
+from endpoint_operator.desired import Inputs, Recorded, desired_objects, resolve_image
+from endpoint_operator.errors import (
+    InvalidObjectError,
+    NameTakenError,
+    OwnerGoneError,
+    RenderError,
+)
 from kube_api import Forbidden, Invalid
 
 CONFLICT_CHECK_SECONDS = 30.0
@@ -49,7 +54,7 @@ async def _enforce(context: Context, live: Live) -> Verdict:
     """Apply the spec, or say why it is not in force; then whatever runs stays as it is."""
     try:
         endpoint = parse_endpoint(live.object)
-        facts = _facts(context, endpoint, live.object)
+        facts = _facts(context, endpoint, live)
         desired = desired_objects(endpoint, _inputs(context, endpoint, facts.image))
         await converge(context.cluster, live, desired)
         await _scale(context, endpoint)
@@ -58,25 +63,23 @@ async def _enforce(context: Context, live: Live) -> Verdict:
     except NameTakenError as error:
         finding = status.no(status.NAME_CONFLICT, str(error))
         return Verdict(finding, again_after=CONFLICT_CHECK_SECONDS)
+    except RenderError as error:
+        finding = status.no(status.OPERATOR_FAULT, f"{error}; please report this")
+        return Verdict(finding)
     except (Invalid, Forbidden) as error:
         finding = status.no(status.REFUSED_BY_CLUSTER, error.message)
         return Verdict(finding, again_after=CONFLICT_CHECK_SECONDS)
     return Verdict(status.ACCEPTANCE, facts)
 
 
-def _facts(context: Context, endpoint: InferenceEndpoint, body: Object) -> status.Facts:
-    deployment = context.cluster.get(_deployment_of(endpoint.namespace, endpoint.name))
-    annotations = deployment.object["metadata"].get("annotations", {}) if deployment else {}
-    image = resolve_image(
-        endpoint.spec,
-        recorded=body.get("status", {}).get("image", ""),
-        unchanged=annotations.get(names.SPEC_HASH) == spec_hash(endpoint.spec),
-        default=context.settings.default_engine_image,
-    )
+def _facts(context: Context, endpoint: InferenceEndpoint, live: Live) -> status.Facts:
+    deployment = _own_deployment(context, live)
+    annotations = deployment["metadata"].get("annotations", {}) if deployment else None
+    recorded = Recorded(annotations, live.object.get("status", {}))
     return status.Facts(
         url=_url(context.settings.external_url, endpoint.namespace, endpoint.name),
         served_names=endpoint.spec.model.names,
-        image=image,
+        image=resolve_image(endpoint, recorded, default=context.settings.default_engine_image),
     )
 
 
@@ -97,17 +100,20 @@ async def _scale(context: Context, endpoint: InferenceEndpoint) -> None:
 
 async def _report(context: Context, live: Live, verdict: Verdict) -> None:
     """Write the endpoint's status, if it says anything new."""
-    deployment = context.cluster.get(_deployment_of(live.ref.namespace, live.ref.name))
-    ours = deployment is not None and deployment.owner().get("uid") == live.uid
     computed = status.endpoint_status(
         live.object,
-        deployment.object if deployment is not None and ours else None,
+        _own_deployment(context, live),
         accepted=verdict.finding,
         facts=verdict.facts,
         now=context.now(),
     )
     if changed := status.changes(live.object, computed):
-        await context.cluster.write_status(live.ref, changed)
+        await context.cluster.write_status(live, changed)
+
+
+def _own_deployment(context: Context, owner: Live) -> Object | None:
+    found = context.cluster.get(_deployment_of(owner.ref.namespace, owner.ref.name))
+    return found.object if found is not None and owner.controls(found) else None
 
 
 def _deployment_of(namespace: str, endpoint: str) -> Ref:

@@ -21,6 +21,7 @@ VALID: Final = "Valid"
 INVALID_SPEC: Final = "InvalidSpec"
 NAME_CONFLICT: Final = "NameConflict"
 REFUSED_BY_CLUSTER: Final = "RefusedByCluster"
+OPERATOR_FAULT: Final = "OperatorFault"
 
 COMPLETE: Final = "Complete"
 ROLLING_OUT: Final = "RollingOut"
@@ -146,7 +147,7 @@ def _progress(accepted: Finding, deployment: Object | None) -> Finding:
         return no(accepted.reason, "Nothing runs: see condition Accepted.")
     rollout, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
     causes = {cause["type"]: cause for cause in rollout.get("conditions", ())}
-    if _is_complete(deployment):
+    if is_complete(deployment):
         return no(COMPLETE, "All replicas run the current spec.")
     if failure := causes.get("ReplicaFailure"):
         return no(REPLICA_FAILURE, failure.get("message", ""))
@@ -156,7 +157,8 @@ def _progress(accepted: Finding, deployment: Object | None) -> Finding:
     return yes(ROLLING_OUT, f"Waiting for {wanted} ready replicas of the current spec.")
 
 
-def _is_complete(deployment: Object) -> bool:
+def is_complete(deployment: Object) -> bool:
+    """Return whether every pod of a Deployment is of its current template, and available."""
     rollout, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
     if rollout.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
         return False

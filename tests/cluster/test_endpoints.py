@@ -35,7 +35,7 @@ def child_refs(namespace: str, name: str = "qwen") -> list[Ref]:
     engine = f"{name}-engine"
     pairs = [
         ("Secret", engine),
-        ("ConfigMap", engine),
+        ("ConfigMap", builders.config_name(name)),
         ("Service", engine),
         ("Service", name),
         ("Deployment", engine),
@@ -45,6 +45,11 @@ def child_refs(namespace: str, name: str = "qwen") -> list[Ref]:
 
 def image_of(deployment: Object) -> str:
     return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def mounted(deployment: Object) -> Ref:
+    volume = deployment["spec"]["template"]["spec"]["volumes"][0]
+    return Ref("ConfigMap", deployment["metadata"]["namespace"], volume["configMap"]["name"])
 
 
 def is_true(kind: str) -> Any:
@@ -171,15 +176,29 @@ async def test_a_changed_configuration_is_in_the_file_and_rolls_the_pods(
 ) -> None:
     await cluster.create(manifest("qwen", namespace))
     await settled(cluster, namespace)
-    before = (await cluster.must_get(deployment_ref(namespace)))["metadata"]["generation"]
+    before = mounted(await cluster.must_get(deployment_ref(namespace)))
     change = {"spec": {"engine": {"config": {"max-model-len": 4096, "dtype": "float32"}}}}
     await cluster.patch(endpoint_ref(namespace), change)
-    config = Ref("ConfigMap", namespace, "qwen-engine")
-    text = "dtype: float32\nmax-model-len: 4096\n"
-    await cluster.eventually(config, lambda body: body["data"]["config.yaml"] == text)
-    await cluster.eventually(
-        deployment_ref(namespace), lambda body: body["metadata"]["generation"] > before
+    rolled = await cluster.eventually(
+        deployment_ref(namespace), lambda body: mounted(body) != before
     )
+    config = await cluster.must_get(mounted(rolled))
+    assert config["data"]["config.yaml"] == "dtype: float32\nmax-model-len: 4096\n"
+
+
+async def test_a_configuration_stays_until_no_pod_reads_it(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    await cluster.make_pods_ready(namespace, "qwen", 1)
+    await cluster.eventually(endpoint_ref(namespace), says("Progressing", "Complete"))
+    old = mounted(await cluster.must_get(deployment_ref(namespace)))
+    await cluster.patch(endpoint_ref(namespace), {"spec": {"engine": {"config": {"seed": 1}}}})
+    await cluster.eventually(deployment_ref(namespace), lambda body: mounted(body) != old)
+    await has_passed_by(cluster, namespace)
+    await cluster.must_get(old)
+    await cluster.make_pods_ready(namespace, "qwen", 2)
+    await cluster.gone(old)
 
 
 async def test_drift_is_healed_and_fields_of_others_survive(
@@ -223,7 +242,7 @@ async def test_a_deleted_child_is_made_again(
 async def test_a_stolen_label_is_put_back(cluster: LiveCluster, namespace: str) -> None:
     await cluster.create(manifest("qwen", namespace))
     await settled(cluster, namespace)
-    ref = Ref("ConfigMap", namespace, "qwen-engine")
+    ref = Ref("ConfigMap", namespace, builders.config_name("qwen"))
     await cluster.patch(ref, {"metadata": {"labels": {names.MANAGED_BY: None}}})
     await cluster.eventually(
         ref, lambda body: body["metadata"]["labels"].get(names.MANAGED_BY) == names.MANAGER
@@ -345,18 +364,16 @@ async def test_a_name_that_is_taken_is_named_and_never_touched(
 ) -> None:
     foreign = {
         "apiVersion": "v1",
-        "kind": "ConfigMap",
+        "kind": "Secret",
         "metadata": {"name": "qwen-engine", "namespace": namespace},
-        "data": {"precious": "yes"},
+        "stringData": {"precious": "yes"},
     }
-    taken = Ref("ConfigMap", namespace, "qwen-engine")
+    taken = Ref("Secret", namespace, "qwen-engine")
     await cluster.create(foreign)
     before = await cluster.versions(taken)
     await cluster.create(manifest("qwen", namespace))
     body = await cluster.eventually(endpoint_ref(namespace), says("Accepted", "NameConflict"))
-    assert (
-        f"ConfigMap {namespace}/qwen-engine" in builders.condition_of(body, "Accepted")["message"]
-    )
+    assert f"Secret {namespace}/qwen-engine" in builders.condition_of(body, "Accepted")["message"]
     assert await cluster.versions(taken) == before
     assert await cluster.get(deployment_ref(namespace)) is None
 

@@ -33,8 +33,9 @@ def is_complete(body: Object) -> bool:
 
 
 def children(namespace: str, name: str) -> list[Ref]:
-    engine = [(kind, f"{name}-engine") for kind in ("Secret", "ConfigMap", "Service", "Deployment")]
-    return [Ref(kind, namespace, child) for kind, child in [*engine, ("Service", name)]]
+    engine = [(kind, f"{name}-engine") for kind in ("Secret", "Service", "Deployment")]
+    config = ("ConfigMap", builders.config_name(name))
+    return [Ref(kind, namespace, child) for kind, child in [*engine, config, ("Service", name)]]
 
 
 async def create_many(cluster: LiveCluster, namespace: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from endpoint_operator import names
-from endpoint_operator.cache import Ref
+from endpoint_operator.cache import Live, Ref
 from endpoint_operator.cluster import ApiCluster
 from helpers import builders
 from helpers.scripted_api import ScriptedApi, answer, failure, scripted_api
@@ -46,19 +46,27 @@ async def played() -> AsyncIterator[tuple[ScriptedApi, ApiCluster]]:
 Played = tuple[ScriptedApi, ApiCluster]
 
 
+def observed(cluster: ApiCluster, body: Object) -> Live:
+    """Have the cluster see a new object, and return what it made of it."""
+    live = cluster.observe("ADDED", body)
+    assert live is not None
+    return live
+
+
 async def test_the_answer_to_a_status_write_is_known_before_its_event(played: Played) -> None:
     script, cluster = played
-    cluster.observe("ADDED", endpoint(10))
+    live = observed(cluster, endpoint(10))
     script.others.append(answer(endpoint(11)))
-    await cluster.write_status(ENDPOINT, {"url": "x"})
+    await cluster.write_status(live, {"url": "x"})
+    assert script.bodies[-1] == {"metadata": {"uid": "uid-1"}, "status": {"url": "x"}}
     assert cluster.observe("MODIFIED", endpoint(11)) is None
 
 
 async def test_an_edit_made_during_a_status_write_is_still_news(played: Played) -> None:
     script, cluster = played
-    cluster.observe("ADDED", endpoint(10))
+    live = observed(cluster, endpoint(10))
     script.others.append(answer(endpoint(12, generation=2)))
-    await cluster.write_status(ENDPOINT, {"url": "x"})
+    await cluster.write_status(live, {"url": "x"})
     assert cluster.observe("MODIFIED", endpoint(11, generation=2)) is not None
 
 
@@ -90,8 +98,9 @@ async def test_only_what_our_watch_will_report_is_remembered(
 
 async def test_a_status_of_something_deleted_is_no_failure(played: Played) -> None:
     script, cluster = played
+    live = observed(cluster, endpoint(10))
     script.others.append(failure(404))
-    await cluster.write_status(ENDPOINT, {"url": "x"})
+    await cluster.write_status(live, {"url": "x"})
 
 
 async def test_a_deletion_is_guarded_by_the_uid(played: Played) -> None:

@@ -12,14 +12,14 @@ from endpoint_operator.reconcile import reconcile_endpoint
 from endpoint_operator.settings import Settings
 from helpers import builders
 from helpers.memory_cluster import MakeContext, MemoryCluster
-from kube_api import Conflict, Invalid
+from kube_api import Conflict, Forbidden, Invalid, Unavailable
 
 Object = dict[str, Any]
 
 ENDPOINT = Ref("InferenceEndpoint", "team-a", "qwen")
 DEPLOYMENT = Ref("Deployment", "team-a", "qwen-engine")
 SECRET = Ref("Secret", "team-a", "qwen-engine")
-CONFIG = Ref("ConfigMap", "team-a", "qwen-engine")
+CONFIG = Ref("ConfigMap", "team-a", builders.config_name("qwen"))
 ENGINE_SERVICE = Ref("Service", "team-a", "qwen-engine")
 GATEWAY_SERVICE = Ref("Service", "team-a", "qwen")
 CHILDREN = [SECRET, CONFIG, ENGINE_SERVICE, GATEWAY_SERVICE, DEPLOYMENT]
@@ -42,6 +42,20 @@ class Story:
 
     def condition(self, kind: str) -> Object:
         return builders.condition_of(self.cluster.stored(ENDPOINT), kind)
+
+    def roll_out(self) -> None:
+        """Have the Deployment say that all pods are of its current template."""
+        deployment = self.cluster.stored(DEPLOYMENT)
+        counts = ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
+        rollout = dict.fromkeys(counts, self.replicas)
+        rollout["observedGeneration"] = deployment["metadata"]["generation"]
+        self.cluster.put(deployment | {"status": rollout})
+
+    @property
+    def mounted(self) -> Ref:
+        """The ConfigMap that pods of the current template read."""
+        volumes = self.cluster.stored(DEPLOYMENT)["spec"]["template"]["spec"]["volumes"]
+        return Ref("ConfigMap", "team-a", volumes[0]["configMap"]["name"])
 
     @property
     def replicas(self) -> int:
@@ -141,12 +155,48 @@ async def test_fields_of_others_stay(settled: Story) -> None:
 
 
 async def test_a_child_that_is_no_longer_wanted_is_deleted(settled: Story) -> None:
-    old = settled.cluster.stored(CONFIG)
+    old = settled.cluster.stored(ENGINE_SERVICE)
     settled.cluster.put(
         old | {"metadata": old["metadata"] | {"name": "qwen-old", "uid": "uid-of-old"}}
     )
     await settled.reconcile()
-    assert settled.writes == [("delete", Ref("ConfigMap", "team-a", "qwen-old"))]
+    assert settled.writes == [("delete", Ref("Service", "team-a", "qwen-old"))]
+
+
+async def test_pods_of_the_spec_before_keep_their_configuration_until_the_last_is_gone(
+    settled: Story,
+) -> None:
+    settled.roll_out()
+    before = settled.cluster.stored(CONFIG)
+    settled.cluster.edit(ENDPOINT, engine={"config": {"seed": 1}})
+    await settled.reconcile()
+    assert settled.mounted != CONFIG
+    assert settled.cluster.stored(settled.mounted)["data"] == {"config.yaml": "seed: 1\n"}
+    assert settled.cluster.stored(CONFIG) == before
+
+    settled.roll_out()
+    await settled.reconcile()
+    assert ("delete", CONFIG) in settled.writes
+    assert [child["metadata"]["name"] for child in settled.cluster.of_this_kind("ConfigMap")] == [
+        settled.mounted.name
+    ]
+
+
+async def test_a_refused_edit_changes_nothing_that_runs_and_leaves_nothing(settled: Story) -> None:
+    settled.roll_out()
+    await settled.reconcile()
+    before = [settled.cluster.stored(child) for child in CHILDREN]
+    settled.cluster.refusals[DEPLOYMENT] = Forbidden(403, "policy: no")
+    settled.cluster.edit(ENDPOINT, engine={"config": {"seed": 1}})
+    await settled.reconcile()
+    assert settled.condition("Accepted")["reason"] == "RefusedByCluster"
+    assert [settled.cluster.stored(child) for child in CHILDREN] == before
+
+    settled.cluster.refusals.clear()
+    settled.cluster.edit(ENDPOINT, engine={})
+    await settled.reconcile()
+    assert len(settled.cluster.of_this_kind("ConfigMap")) == 1
+    assert [settled.cluster.stored(child) for child in CHILDREN] == before
 
 
 async def test_an_invalid_edit_changes_nothing_that_runs(settled: Story) -> None:
@@ -156,6 +206,14 @@ async def test_an_invalid_edit_changes_nothing_that_runs(settled: Story) -> None
     assert settled.condition("Accepted")["reason"] == "InvalidSpec"
     assert "spec.engine.config.seed" in settled.condition("Accepted")["message"]
     assert settled.cluster.stored(ENDPOINT)["status"]["servedNames"]
+
+
+async def test_a_fault_of_ours_is_a_condition_and_changes_nothing_that_runs(settled: Story) -> None:
+    broken = {"image": "a:1", "config": {"seed": "\ud800"}}  # no API server sends half a character
+    settled.cluster.edit(ENDPOINT, engine=broken)
+    await settled.reconcile()
+    assert settled.writes == [("status", ENDPOINT)]
+    assert settled.condition("Accepted")["reason"] == "OperatorFault"
 
 
 async def test_a_name_that_is_taken_is_never_touched(make_context: MakeContext) -> None:
@@ -250,7 +308,26 @@ async def test_an_operator_with_another_default_image_rolls_nothing(settled: Sto
     settled.cluster.edit(ENDPOINT, replicas=4)
     await settled.reconcile()
     assert settled.image == "vllm/vllm-openai:v0.33.0"
+    settled.cluster.remove(DEPLOYMENT)  # by hand: it is made again as it was
+    await settled.reconcile()
+    assert settled.image == "vllm/vllm-openai:v0.33.0"
     settled.cluster.edit(ENDPOINT, startupTimeout="1h")
+    await settled.reconcile()
+    assert settled.image == "vllm:next"
+    assert settled.cluster.stored(ENDPOINT)["status"]["image"] == "vllm:next"
+
+
+async def test_an_operator_that_ends_before_its_status_write_keeps_the_image(
+    settled: Story,
+) -> None:
+    newer = settled.context.settings.model_copy(update={"default_engine_image": "vllm:next"})
+    settled.context = type(settled.context)(**{**vars(settled.context), "settings": newer})
+    settled.cluster.edit(ENDPOINT, startupTimeout="1h")
+    settled.cluster.refusals[ENDPOINT] = Unavailable(503, "gone")
+    with pytest.raises(Unavailable):
+        await settled.reconcile()
+    assert settled.image == "vllm:next"
+    settled.cluster.refusals.clear()
     await settled.reconcile()
     assert settled.image == "vllm:next"
     assert settled.cluster.stored(ENDPOINT)["status"]["image"] == "vllm:next"

@@ -7,14 +7,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 from jinja2 import nodes
 
 from endpoint_operator import names
 from endpoint_operator.api.v1alpha1 import parse_endpoint
-from endpoint_operator.desired import Inputs, desired_objects, render, resolve_image, spec_hash
+from endpoint_operator.desired import (
+    Inputs,
+    Recorded,
+    desired_objects,
+    render,
+    resolve_image,
+    spec_hash,
+)
+from endpoint_operator.errors import RenderError
 from helpers import builders, golden
 
 Object = dict[str, Any]
@@ -81,12 +90,34 @@ def test_the_number_of_replicas_is_no_part_of_the_hash() -> None:
 
 
 def test_a_changed_configuration_makes_other_pods() -> None:
-    def digest(**config: Any) -> str:
-        template = deployment(engine={"config": config})["spec"]["template"]
-        return str(template["metadata"]["annotations"][names.CONFIG_HASH])
+    def template(**config: Any) -> Object:
+        found: Object = deployment(engine={"config": config})["spec"]["template"]
+        return found
 
-    assert digest(seed=1) != digest(seed=2)
-    assert digest(a=1, b=2) == digest(b=2, a=1)
+    assert template(seed=1) != template(seed=2)
+    assert template(a=1, b=2) == template(b=2, a=1)
+
+
+def test_a_configuration_never_changes_under_the_pods_that_read_it() -> None:
+    _, config, _, _, workload = children(engine={"config": {"seed": 1}})
+    assert config["immutable"] is True
+    (volume, *_) = workload["spec"]["template"]["spec"]["volumes"]
+    assert volume["configMap"]["name"] == config["metadata"]["name"]
+    assert (
+        children(engine={"config": {"seed": 2}})[1]["metadata"]["name"]
+        != config["metadata"]["name"]
+    )
+
+
+def test_no_name_is_longer_than_the_api_server_takes() -> None:
+    longest = parse_endpoint(builders.endpoint("a" * names.LONGEST_ENDPOINT_NAME))
+    found = [child["metadata"]["name"] for child in desired_objects(longest, golden.INPUTS)]
+    assert max(map(len, found)) <= 64
+    assert max(len(name) for name in found[2:]) <= 63  # Services and the Deployment
+
+
+def test_the_engines_key_is_in_no_log() -> None:
+    assert golden.INPUTS.engine_key not in repr(golden.INPUTS)
 
 
 def test_another_engine_key_makes_other_pods_and_is_nowhere_in_their_template() -> None:
@@ -186,22 +217,36 @@ def test_the_pod_is_restricted() -> None:
     assert rendered["automountServiceAccountToken"] is False
 
 
+PLAIN = parse_endpoint(builders.endpoint())
+APPLIED = {names.SPEC_HASH: spec_hash(PLAIN.spec), names.DEFAULT_IMAGE: "applied:1"}
+REPORTED = {"observedGeneration": 1, "image": "reported:1"}
+
+
 @pytest.mark.parametrize(
-    ("chosen", "recorded", "unchanged", "expected"),
+    ("annotations", "status", "expected"),
     [
-        ("mine:1", "old:1", True, "mine:1"),
-        (None, "", False, "default:2"),
-        (None, "old:1", True, "old:1"),
-        (None, "old:1", False, "default:2"),
+        pytest.param(None, {}, "default:2", id="new"),
+        pytest.param(APPLIED, REPORTED, "applied:1", id="running, and applied counts"),
+        pytest.param({**APPLIED, names.SPEC_HASH: "x"}, REPORTED, "default:2", id="changed"),
+        pytest.param({}, REPORTED, "default:2", id="annotations taken away"),
+        pytest.param(None, REPORTED, "reported:1", id="deployment deleted by hand"),
+        pytest.param(
+            None, {**REPORTED, "observedGeneration": 0}, "default:2", id="deleted and changed"
+        ),
     ],
 )
 def test_a_defaulted_image_is_kept_until_the_spec_changes(
-    chosen: str | None, recorded: str, *, unchanged: bool, expected: str
+    annotations: dict[str, str] | None, status: Object, expected: str
 ) -> None:
-    engine = {"image": chosen} if chosen else {}
-    spec = parse_endpoint(builders.endpoint(engine=engine)).spec
-    found = resolve_image(spec, recorded=recorded, unchanged=unchanged, default="default:2")
-    assert found == expected
+    recorded = Recorded(annotations, status)
+    assert resolve_image(PLAIN, recorded, default="default:2") == expected
+
+
+def test_an_image_that_the_user_names_is_taken_and_not_recorded_as_a_default() -> None:
+    named = parse_endpoint(builders.endpoint(engine={"image": "mine:1"}))
+    assert resolve_image(named, Recorded(APPLIED, REPORTED), default="default:2") == "mine:1"
+    annotations = desired_objects(named, golden.INPUTS)[-1]["metadata"]["annotations"]
+    assert names.DEFAULT_IMAGE not in annotations
 
 
 def test_scaling_is_no_change_of_the_spec() -> None:
@@ -236,15 +281,29 @@ def test_a_template_only_places_values_through_tojson(template: str) -> None:
 
 
 def test_a_missing_value_is_an_error() -> None:
-    with pytest.raises((jinja2.UndefinedError, TypeError), match=r"[Uu]ndefined"):
+    with pytest.raises(RenderError, match=r"config: .*[Uu]ndefined"):
         render.render("config", name="x")
 
 
 def test_no_value_breaks_out_of_its_place() -> None:
     evil = 'x"\n  namespace: kube-system\n{% raw %} # \\'
-    rendered = render.render("config", engine_name=evil, namespace="a", data={"k": evil})
+    rendered = render.render("config", config_name=evil, namespace="a", data={"k": evil})
     assert rendered["metadata"] == {"name": evil, "namespace": "a"}
     assert rendered["data"] == {"k": evil}
+
+
+@given(text=st.text())
+@example(text="\U0001f600 \x85 \u2028 \u2029 \ufeff \uffff \x7f \0 \U0010ffff </script>' \" \\ \n")
+def test_every_text_survives_rendering(text: str) -> None:
+    rendered = render.render("config", config_name=text, namespace=text, data={"k": [text]})
+    assert rendered["metadata"] == {"name": text, "namespace": text}
+    assert rendered["data"] == {"k": [text]}
+
+
+@given(text=st.text())
+def test_every_option_reaches_vllm_as_the_user_wrote_it(text: str) -> None:
+    config = children(engine={"config": {"k": text}})[1]
+    assert yaml.safe_load(config["data"]["config.yaml"]) == {"k": text}
 
 
 def test_only_one_module_knows_jinja() -> None:

@@ -41,12 +41,23 @@ def custom(kind: str, name: str, namespace: str, *, uid: str, spec: Object) -> O
     }
 
 
+def config_name(endpoint: str) -> str:
+    """Return the name of the ConfigMap of an endpoint without options."""
+    return f"{endpoint}-engine-39041063d1a6e1dd"
+
+
 def secret(name: str, namespace: str, data: Mapping[str, str], *, owner_uid: str = "") -> Object:
     """Return a Secret that nobody of ours made, unless it has an owner."""
     meta: Object = {"name": name, "namespace": namespace}
     if owner_uid:
         meta["ownerReferences"] = [
-            {"kind": "ApiKey", "name": "ci", "uid": owner_uid, "controller": True}
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": "ApiKey",
+                "name": "ci",
+                "uid": owner_uid,
+                "controller": True,
+            }
         ]
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": dict(data)}
 

@@ -30,7 +30,9 @@ class MemoryCluster:
 
     def put(self, obj: Object, *, seen: bool = True) -> Object:
         """Store an object as somebody else's write; ``seen``: the operator's watch reports it."""
-        live = self._store(copy.deepcopy(obj))
+        known = self._stored.get(ref_of(obj))
+        owns_replicas = known is not None and known.owns_replicas
+        live = self._store(copy.deepcopy(obj), owns_replicas=owns_replicas)
         if seen:
             self._cache.put(live)
         return live.object
@@ -38,10 +40,12 @@ class MemoryCluster:
     def vanish(self, ref: Ref) -> None:
         """Delete an object behind the operator's back, with no watch reporting it."""
         self._stored.pop(ref, None)
+        self._applied.pop(ref, None)
 
     def remove(self, ref: Ref) -> None:
         """Delete an object; the operator's watch reports it."""
         self._cache.remove(self._stored.pop(ref))
+        self._applied.pop(ref, None)
 
     def edit(self, ref: Ref, **spec: Any) -> None:
         """Change fields of an object's spec as a user does."""
@@ -66,9 +70,9 @@ class MemoryCluster:
         """Yield what was last seen of every object of a kind."""
         return self._cache.of_kind(kind)
 
-    def owned_by(self, uid: str) -> list[Live]:
+    def owned_by(self, owner: Live) -> list[Live]:
         """Return what was last seen of the objects that an owner controls."""
-        return self._cache.owned_by(uid)
+        return self._cache.owned_by(owner)
 
     async def read(self, ref: Ref) -> Live | None:
         """Return an object as it is now."""
@@ -87,6 +91,8 @@ class MemoryCluster:
         merged = copy.deepcopy(known.object) if known else {}
         _unset(merged, self._applied.get(ref, {}), obj)
         _merge(merged, obj)
+        if known and merged.get("spec") != known.object.get("spec"):
+            merged["metadata"]["generation"] += 1
         self._applied[ref] = copy.deepcopy(obj)
         live = self._store(merged, owns_replicas="replicas" in obj.get("spec", {}))
         self._cache.put(live)
@@ -96,6 +102,7 @@ class MemoryCluster:
         """Delete an object."""
         self.writes.append(("delete", live.ref))
         self._stored.pop(live.ref, None)
+        self._applied.pop(live.ref, None)
         self._cache.remove(live)
 
     async def scale(self, live: Live, replicas: int) -> None:
@@ -106,10 +113,14 @@ class MemoryCluster:
         self._applied.get(live.ref, {"spec": {}})["spec"].pop("replicas", None)
         self._cache.put(self._store(obj))
 
-    async def write_status(self, ref: Ref, changed: Object) -> None:
+    async def write_status(self, live: Live, changed: Object) -> None:
         """Set fields of an object's status."""
-        self.writes.append(("status", ref))
-        obj = copy.deepcopy(self._stored[ref].object)
+        if refusal := self.refusals.get(live.ref):
+            raise refusal
+        self.writes.append(("status", live.ref))
+        obj = copy.deepcopy(self._stored[live.ref].object)
+        if obj["metadata"]["uid"] != live.uid:
+            raise Conflict(409, "another object has this name")
         obj["status"] = obj.get("status", {}) | changed
         self._cache.put(self._store(obj))
 
@@ -119,7 +130,7 @@ class MemoryCluster:
         meta["resourceVersion"] = str(self._version)
         meta.setdefault("uid", f"uid-of-{obj['kind']}-{meta['name']}-{self._version}")
         meta.setdefault("generation", 1)
-        live = Live(obj, owns_replicas)
+        live = Live(obj, owns_replicas, applied=ref_of(obj) in self._applied)
         self._stored[live.ref] = live
         return live
 

@@ -4,6 +4,12 @@
 the environment, a log or the cluster: the same input gives the same bytes.
 """
 
-from endpoint_operator.desired.objects import Inputs, desired_objects, resolve_image, spec_hash
+from endpoint_operator.desired.objects import (
+    Inputs,
+    Recorded,
+    desired_objects,
+    resolve_image,
+    spec_hash,
+)
 
-__all__ = ["Inputs", "desired_objects", "resolve_image", "spec_hash"]
+__all__ = ["Inputs", "Recorded", "desired_objects", "resolve_image", "spec_hash"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from endpoint_operator import names
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint, InferenceEndpointSpec
 from endpoint_operator.desired import vllm, workload
 from endpoint_operator.desired.render import render
+from endpoint_operator.errors import RenderError
 
 Object = dict[str, Any]
 
@@ -26,19 +28,29 @@ class Inputs:
     """What rendering needs besides the endpoint."""
 
     image: str
-    engine_key: str
+    engine_key: str = field(repr=False)
     gateway_host: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What earlier reconciles wrote down; ``annotations`` is None where no Deployment exists."""
+
+    annotations: Mapping[str, str] | None
+    status: Mapping[str, Any]
 
 
 def desired_objects(endpoint: InferenceEndpoint, inputs: Inputs) -> list[Object]:
     """Return the children of an endpoint: Secret, ConfigMap, both Services, Deployment.
 
     The Deployment has ``spec.replicas``; whether it is sent is for the applier to decide, and it
-    is not part of the applied-hash.
+    is not part of the applied-hash. Raises RenderError where a fault of ours makes that impossible.
     """
+    config = {names.CONFIG_FIELD: vllm.config_file(endpoint.spec.engine.config)}
     common = {
         "name": endpoint.name,
         "engine_name": names.engine_name(endpoint.name),
+        "config_name": names.config_name(endpoint.name, _digest(config)),
         "namespace": endpoint.namespace,
         "selector": names.selector_labels(endpoint.name),
     }
@@ -47,7 +59,7 @@ def desired_objects(endpoint: InferenceEndpoint, inputs: Inputs) -> list[Object]
         render(
             "engine-secret", **common, data={names.ENGINE_KEY_FIELD: _base64(inputs.engine_key)}
         ),
-        render("config", **common, data=_config(endpoint.spec)),
+        render("config", **common, data=config),
         render("engine-service", **common, port=names.ENGINE_PORT),
         render("gateway-service", **common, port=names.GATEWAY_PORT, host=inputs.gateway_host),
         render("deployment", **common, labels=labels, **_deployment(endpoint.spec, inputs)),
@@ -55,14 +67,21 @@ def desired_objects(endpoint: InferenceEndpoint, inputs: Inputs) -> list[Object]
     return [_owned(child, endpoint) for child in children]
 
 
-def resolve_image(
-    spec: InferenceEndpointSpec, *, recorded: str, unchanged: bool, default: str
-) -> str:
+def resolve_image(endpoint: InferenceEndpoint, recorded: Recorded, *, default: str) -> str:
     """Return the engine's image: the user's, else the recorded one while the spec is unchanged.
 
-    An operator upgrade with another default must not roll engines that nobody touched.
+    An operator upgrade with another default must not roll engines that nobody touched. The
+    Deployment has spec and image from one write; where somebody deleted it, the status counts.
     """
-    return spec.engine.image or (recorded if unchanged else "") or default
+    if endpoint.spec.engine.image:
+        return endpoint.spec.engine.image
+    if recorded.annotations is None:
+        unchanged = recorded.status.get("observedGeneration") == endpoint.generation
+        image = recorded.status.get("image")
+    else:
+        unchanged = recorded.annotations.get(names.SPEC_HASH) == spec_hash(endpoint.spec)
+        image = recorded.annotations.get(names.DEFAULT_IMAGE)
+    return (image if unchanged else None) or default
 
 
 def spec_hash(spec: InferenceEndpointSpec) -> str:
@@ -72,10 +91,6 @@ def spec_hash(spec: InferenceEndpointSpec) -> str:
     count, so that a new version of the API with more fields doesn't look like a change.
     """
     return _digest(spec.model_dump(mode="json", exclude_defaults=True, exclude={"replicas"}))
-
-
-def _config(spec: InferenceEndpointSpec) -> dict[str, str]:
-    return {names.CONFIG_FIELD: vllm.config_file(spec.engine.config)}
 
 
 def _deployment(spec: InferenceEndpointSpec, inputs: Inputs) -> dict[str, Any]:
@@ -96,13 +111,16 @@ def _deployment(spec: InferenceEndpointSpec, inputs: Inputs) -> dict[str, Any]:
         "cache": vllm.CACHE,
         "config_directory": vllm.CONFIG_DIRECTORY,
         "key_field": names.ENGINE_KEY_FIELD,
-        "annotations": {names.SPEC_HASH: spec_hash(spec)},
-        "pod_annotations": {
-            names.CONFIG_HASH: _digest(_config(spec)),
-            # a container's environment is read once: another key must make another pod
-            names.ENGINE_KEY_HASH: _digest(inputs.engine_key),
-        },
+        "annotations": _records(spec, inputs.image),
+        # a container's environment is read once: another key must make another pod
+        "pod_annotations": {names.ENGINE_KEY_HASH: _digest(inputs.engine_key)},
     }
+
+
+def _records(spec: InferenceEndpointSpec, image: str) -> dict[str, str]:
+    """Return what the next reconcile must know of this one; see ``resolve_image``."""
+    chosen = {} if spec.engine.image else {names.DEFAULT_IMAGE: image}
+    return {names.SPEC_HASH: spec_hash(spec), **chosen}
 
 
 def _owned(child: Object, endpoint: InferenceEndpoint) -> Object:
@@ -128,7 +146,11 @@ def _applied_hash(child: Object) -> str:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise RenderError(f"a value is no JSON: {error}") from error
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def _base64(text: str) -> str:

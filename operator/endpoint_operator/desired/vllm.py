@@ -63,8 +63,11 @@ def _parallel(spec: InferenceEndpointSpec) -> list[str]:
 
 
 def config_file(config: dict[str, Any]) -> str:
-    """Return the text of vLLM's configuration file: sorted, so that order never rolls pods."""
-    text: str = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=1000)
+    """Return the text of vLLM's configuration file: sorted, so that order never rolls pods.
+
+    In ASCII: PyYAML writes some line breaks of Unicode as they are and reads them as spaces.
+    """
+    text: str = yaml.safe_dump(config, sort_keys=True, allow_unicode=False, width=1000)
     return text
 
 
