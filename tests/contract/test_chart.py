@@ -331,6 +331,14 @@ def test_the_notes_lead_from_the_installation_to_an_answer() -> None:
         assert step in text
 
 
+def test_the_notes_name_the_secrets_that_stay() -> None:
+    operator = container(pick(render(release="llm"), "Deployment", "llm-vllm-endpoints-operator"))
+    secrets = [item["value"] for item in operator["env"] if item["name"].endswith("_SECRET")]
+    assert len(secrets) == 2
+    text = notes()
+    assert [name for name in secrets if name not in text] == []
+
+
 def test_the_notes_name_the_address_that_the_values_give() -> None:
     text = notes(INGRESS)
     assert "OPENAI_BASE_URL=http://llm.example.com/v1" in text
@@ -342,3 +350,13 @@ def test_the_objects_in_the_notes_can_be_pasted() -> None:
     assert block
     kinds = [document["kind"] for document in yaml.safe_load_all(block[1])]
     assert kinds == ["InferenceEndpoint", "ApiKey"]
+
+
+def test_the_values_in_the_readme_install(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    block = re.search(r"^cat > values.yaml <<EOF\n(.*?)^EOF$", readme, re.DOTALL | re.MULTILINE)
+    assert block
+    file = tmp_path / "values.yaml"
+    file.write_text(block[1].replace("$REGISTRY", "registry.example.com"))
+    rendered = yaml.safe_load_all(helm("template", "vllm-endpoints", CHART, "-f", file))
+    assert "Ingress" in {document["kind"] for document in rendered if document}
