@@ -45,7 +45,7 @@ test: preflight lint tools ## every tier, one after another, cheapest first
 	@for tier in $(TIERS); do echo "-- tests/$$tier"; $(MAKE) --no-print-directory test-$$tier; done
 
 .PHONY: test-fast
-test-fast: $(ENVIRONMENT) ## controlplane, dataplane and contract together, in under a minute
+test-fast: $(ENVIRONMENT) ## controlplane, dataplane and contract together, in half a minute
 	@$(BIN)/pytest tests/controlplane tests/dataplane tests/contract
 
 .PHONY: test-controlplane
@@ -102,5 +102,5 @@ images: ## build the images of operator and gateway without Docker, and print wh
 
 .PHONY: clean
 clean: ## remove what was made here; the caches outside the clone stay
-	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
