@@ -2,7 +2,7 @@
 
 ``cluster`` fills it from watches and from the answers to our own writes, whichever is newer, so
 that a reconcile reads its own writes. Pure memory: no I/O and no decision. Objects are kept
-without managedFields, which are half of their size, but for the one fact we need from them.
+without managedFields, which are half of their size, but for the two facts we need from them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,30 @@ class Ref:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Who controls an object: all of it has to fit, since anybody may write a reference.
+
+    The group without its version: a reference stays when the API gets a new version.
+    """
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class Live:
     """An object as it was last seen.
 
     ``owns_replicas``: our applied set has ``spec.replicas``, so leaving it out would remove it.
+    ``applied``: our field manager has applied the object, so we made it or took it over.
     """
 
     object: Object
     owns_replicas: bool = False
+    applied: bool = False
 
     @property
     def ref(self) -> Ref:
@@ -64,6 +80,21 @@ class Live:
         """Whether the object is only waiting for finalizers."""
         return "deletionTimestamp" in self.object["metadata"]
 
+    @property
+    def controller(self) -> Owner | None:
+        """Who controls the object; an owner is always in the namespace of what it owns."""
+        owners = self.object["metadata"].get("ownerReferences", ())
+        found = next((owner for owner in owners if owner.get("controller")), None)
+        return found and _owner(found, self.ref.namespace, found["name"], found["uid"])
+
+    def controls(self, other: Live) -> bool:
+        """Return whether this object, and no other of its name, controls the other one."""
+        return other.controller == self.as_owner()
+
+    def as_owner(self) -> Owner:
+        """Return what a reference to this object says."""
+        return _owner(self.object, self.ref.namespace, self.ref.name, self.uid)
+
     def owner(self) -> Object:
         """Return the reference of the controlling owner, or an empty one."""
         owners = self.object["metadata"].get("ownerReferences", ())
@@ -75,7 +106,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Live]] = defaultdict(dict)
-        self._owned: dict[str, set[Ref]] = defaultdict(set)
+        self._owned: dict[Owner, set[Ref]] = defaultdict(set)
 
     def get(self, ref: Ref) -> Live | None:
         """Return an object, or None if there is none that we know of."""
@@ -85,9 +116,9 @@ class Cache:
         """Yield every known object of a kind."""
         yield from list(self._objects[kind].values())
 
-    def owned_by(self, uid: str) -> list[Live]:
+    def owned_by(self, owner: Live) -> list[Live]:
         """Return the known objects that an owner controls, in a stable order."""
-        refs = sorted(self._owned.get(uid, ()))
+        refs = sorted(self._owned.get(owner.as_owner(), ()))
         return [live for ref in refs if (live := self.get(ref)) is not None]
 
     def put(self, live: Live) -> bool:
@@ -98,8 +129,8 @@ class Cache:
         if known is not None:
             self._forget(known)
         self._objects[live.ref.kind][live.ref] = live
-        if uid := live.owner().get("uid"):
-            self._owned[uid].add(live.ref)
+        if owner := live.controller:
+            self._owned[owner].add(live.ref)
         return True
 
     def remove(self, live: Live) -> bool:
@@ -116,10 +147,10 @@ class Cache:
 
     def _forget(self, live: Live) -> None:
         del self._objects[live.ref.kind][live.ref]
-        if uid := live.owner().get("uid"):
-            self._owned[uid].discard(live.ref)
-            if not self._owned[uid]:
-                del self._owned[uid]
+        if owner := live.controller:
+            self._owned[owner].discard(live.ref)
+            if not self._owned[owner]:
+                del self._owned[owner]
 
 
 def ref_of(obj: Object) -> Ref:
@@ -131,10 +162,18 @@ def ref_of(obj: Object) -> Ref:
 def slim(obj: Object) -> Live:
     """Return an object as it is kept: without managedFields."""
     meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
-    owns_replicas = any(map(_has_replicas, obj["metadata"].get("managedFields", ())))
-    return Live(obj | {"metadata": meta}, owns_replicas)
+    ours = list(filter(_is_our_apply, obj["metadata"].get("managedFields", ())))
+    return Live(obj | {"metadata": meta}, any(map(_has_replicas, ours)), applied=bool(ours))
+
+
+def _is_our_apply(entry: Object) -> bool:
+    return entry.get("manager") == names.MANAGER and entry.get("operation") == "Apply"
 
 
 def _has_replicas(entry: Object) -> bool:
-    ours = entry.get("manager") == names.MANAGER and entry.get("operation") == "Apply"
-    return ours and "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+    return "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+
+
+def _owner(source: Object, namespace: str, name: str, uid: str) -> Owner:
+    group = source.get("apiVersion", "").rpartition("/")[0]
+    return Owner(group, source.get("kind", ""), namespace, name, uid)

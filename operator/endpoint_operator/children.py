@@ -8,28 +8,32 @@ set (ADR 0001), and never takes away what a pod of an older spec may still read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from endpoint_operator import status
+from endpoint_operator import names, status
 from endpoint_operator.cache import Live, Object, Ref, ref_of
-from endpoint_operator.cluster import CONFIG_MAP, DEPLOYMENT, Cluster
+from endpoint_operator.cluster import CONFIG_MAP, DEPLOYMENT, INFERENCE_ENDPOINT, Cluster
 from endpoint_operator.drift import covers
 from endpoint_operator.errors import NameTakenError, OwnerGoneError
 
 
-async def converge(cluster: Cluster, owner: Live, desired: Sequence[Object]) -> None:
-    """Make the owner's children what is desired.
+async def converge(
+    cluster: Cluster, owner: Live, desired: Sequence[Object], *, adopt: Collection[Ref] = ()
+) -> None:
+    """Make the owner's children what is desired; ``adopt`` names more objects that are its own.
 
     Raises NameTakenError, with nothing touched, where a name is somebody else's; OwnerGoneError
     where the owner is known to be gone; and the ApiErrors of writes, with a part of it done.
     """
-    found = await claim(cluster, owner, desired)
+    found = await claim(cluster, owner, desired, adopt=adopt)
     for child in desired:
         await _apply_if_different(cluster, child, found.get(ref_of(child)))
     await _prune(cluster, owner, {ref_of(child) for child in desired})
 
 
-async def claim(cluster: Cluster, owner: Live, desired: Sequence[Object]) -> dict[Ref, Live]:
+async def claim(
+    cluster: Cluster, owner: Live, desired: Sequence[Object], *, adopt: Collection[Ref] = ()
+) -> dict[Ref, Live]:
     """Return the children that exist; every other name is free.
 
     Raises NameTakenError naming all objects that exist and aren't ours.
@@ -40,13 +44,24 @@ async def claim(cluster: Cluster, owner: Live, desired: Sequence[Object]) -> dic
         await _require(cluster, owner)
     asked = dict(zip(unseen, await asyncio.gather(*map(cluster.read, unseen)), strict=True))
     found = {ref: live for ref in refs if (live := asked.get(ref) or cluster.get(ref))}
-    taken = [ref for ref, live in found.items() if not owner.controls(live)]
+    taken = [
+        ref
+        for ref, live in found.items()
+        if not (owner.controls(live) or ref in adopt or _was_made_for(owner, live))
+    ]
     if taken:
         raise NameTakenError(
             f"{', '.join(map(str, taken))} exists and is not of {owner.ref}: delete or rename it,"
             f" or choose another name for the {owner.ref.kind}"
         )
     return found
+
+
+def _was_made_for(owner: Live, live: Live) -> bool:
+    """Return whether an object has only lost its owner: we applied it, for an endpoint so named."""
+    labels = live.object["metadata"].get("labels", {})
+    made = live.applied and labels.get(names.ENDPOINT) == owner.ref.name
+    return made and live.controller is None and owner.ref.kind == INFERENCE_ENDPOINT
 
 
 async def _require(cluster: Cluster, owner: Live) -> None:

@@ -3,6 +3,7 @@
     OperatorError
     ├── SettingsError         the environment is not usable; names variables and remedies
     ├── InvalidObjectError    an object breaks rules; carries every fault with field and remedy
+    ├── ScopeNotAllowedError  an ApiKey asks for more than its namespace may have
     ├── NameTakenError        an object that we would make exists and belongs to somebody else
     ├── RenderError           a template and its values make no object: a fault of the operator
     ├── OwnerGoneError        an object was deleted while we worked for it
@@ -44,6 +45,10 @@ class InvalidObjectError(OperatorError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
+
+
+class ScopeNotAllowedError(OperatorError):
+    """An ApiKey asks for endpoints that keys of its namespace may not have."""
 
 
 class NameTakenError(OperatorError):

@@ -1,8 +1,8 @@
 """Keys: made, derived, and listed for the gateway. Pure but for the randomness it is handed.
 
-``apikeys`` and ``reconcile`` call it. The gateway computes the engine's key by the same rule and
-reads the keyring in the same form; contract tests compare the two. Plain keys appear in the
-Secrets that are made here and nowhere else.
+``apikeys``, ``inforce`` and ``reconcile`` call it. The gateway computes the engine's key by the
+same rule and reads the keyring in the same form; contract tests compare the two. Plain keys appear
+in the Secrets that are made here and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -27,6 +28,12 @@ KEY_BYTES: Final = 32
 EVERYTHING: Final = "*/*"
 VERSION: Final = 1
 
+LARGEST_BYTES: Final = 900 * 1024
+"""How long the keyring's text may get: the API server refuses a Secret of more than 1 MiB, and
+with it every later change, also a revocation."""
+
+_KEPT_PARSED: Final = 4
+
 
 @dataclass(frozen=True, order=True)
 class Entry:
@@ -36,6 +43,15 @@ class Entry:
     name: str
     sha256: str
     endpoints: tuple[str, ...]
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Namespace and name of the ApiKey, which has one entry."""
+        return self.namespace, self.name
+
+    def is_of(self, key: str) -> bool:
+        """Return whether this is the digest of a key."""
+        return self.sha256 == digest(key)
 
 
 def engine_key(root_key: bytes, uid: str) -> str:
@@ -49,10 +65,14 @@ def api_key(entropy: bytes) -> str:
     return "sk-" + base64.urlsafe_b64encode(entropy).decode().rstrip("=")
 
 
+def digest(key: str) -> str:
+    """Return the SHA-256 of a key, by which the gateway knows it."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 def entry(owner: ApiKey, key: str) -> Entry:
     """Return what the gateway needs to know about a key."""
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    return Entry(owner.namespace, owner.name, digest, tuple(owner.spec.endpoints))
+    return Entry(owner.namespace, owner.name, digest(key), tuple(owner.spec.endpoints))
 
 
 def may_have_scope(owner: ApiKey, release_namespace: str) -> bool:
@@ -62,29 +82,51 @@ def may_have_scope(owner: ApiKey, release_namespace: str) -> bool:
 
 def keyring_secret(namespace: str, name: str, entries: Iterable[Entry]) -> Object:
     """Return the Secret that tells the gateway which keys it accepts; sorted, so stable."""
-    keys = [
-        {
-            "sha256": known.sha256,
-            "namespace": known.namespace,
-            "name": known.name,
-            "endpoints": list(known.endpoints),
-        }
-        for known in sorted(entries)
-    ]
+    keys = [_as_json(known) for known in sorted(entries)]
     text = orjson.dumps({"version": VERSION, "keys": keys}).decode()
     return _secret(namespace, name, {names.KEYRING_FIELD: text})
 
 
-def read_keyring(secret: Object | None) -> set[Entry]:
+def read_keyring(secret: Object | None) -> frozenset[Entry]:
     """Return the entries of a keyring Secret; none where it is missing or damaged."""
-    try:
-        keys = orjson.loads(read_field(secret, names.KEYRING_FIELD))["keys"]
-        return {
-            Entry(key["namespace"], key["name"], key["sha256"], tuple(key["endpoints"]))
-            for key in keys
-        }
-    except (ValueError, KeyError, TypeError):
-        return set()  # it is written anew
+    return frozenset(_by_owner(secret).values())
+
+
+def listed(secret: Object | None, namespace: str, name: str) -> Entry | None:
+    """Return the entry that a keyring Secret has for an ApiKey."""
+    return _by_owner(secret).get((namespace, name))
+
+
+def fitting(wanted: Iterable[Entry], before: Iterable[Entry]) -> set[Entry]:
+    """Return the entries of a keyring that is not longer than allowed.
+
+    Where it would be, what is removed or narrowed counts; then those that are in it already come
+    before new ones, and one whose scope no longer fits keeps the scope it has.
+    """
+    every = {new.owner: new for new in wanted}
+    room = LARGEST_BYTES - _EMPTY_BYTES
+    if sum(map(_size, every.values())) <= room:
+        return set(every.values())
+    known = {old.owner: old for old in before if old.owner in every}
+    fits = {o: old for o, old in known.items() if old.sha256 == every[o].sha256}
+    room -= sum(map(_size, fits.values()))
+
+    def rank(new: Entry) -> tuple[bool, int, Entry]:
+        return new.owner not in known, _growth(known.get(new.owner, new), new), new
+
+    for new in sorted(every.values(), key=rank):
+        growth = _growth(fits.get(new.owner), new)
+        if growth <= max(room, 0):
+            fits[new.owner] = new
+            room -= growth
+    return set(fits.values())
+
+
+def has_room(secret: Object | None, new: Entry) -> bool:
+    """Return whether an entry fits into a keyring beside what is in it."""
+    text = _text(secret)
+    length = len(text) // 4 * 3 - text[-2:].count("=")
+    return _growth(listed(secret, *new.owner), new) <= max(LARGEST_BYTES - length, 0)
 
 
 def api_key_secret(owner: ApiKey, key: str) -> Object:
@@ -128,6 +170,49 @@ def read_field(secret: Object | None, field: str) -> str:
         return base64.b64decode((secret or {})["data"][field]).decode()
     except (KeyError, TypeError, ValueError):
         return ""
+
+
+def _as_json(known: Entry) -> Object:
+    return {
+        "sha256": known.sha256,
+        "namespace": known.namespace,
+        "name": known.name,
+        "endpoints": list(known.endpoints),
+    }
+
+
+def _size(known: Entry) -> int:
+    return len(orjson.dumps(_as_json(known))) + 1  # the comma
+
+
+_EMPTY_BYTES: Final = len(orjson.dumps({"version": VERSION, "keys": []}))
+
+
+def _growth(old: Entry | None, new: Entry) -> int:
+    return _size(new) - (_size(old) if old else 0)
+
+
+def _by_owner(secret: Object | None) -> Mapping[tuple[str, str], Entry]:
+    return _parsed(_text(secret))
+
+
+def _text(secret: Object | None) -> str:
+    """Return a keyring's text as the Secret has it: in base 64."""
+    return str(((secret or {}).get("data") or {}).get(names.KEYRING_FIELD, ""))
+
+
+@lru_cache(maxsize=_KEPT_PARSED)
+def _parsed(encoded: str) -> Mapping[tuple[str, str], Entry]:
+    """Parse a keyring once: every ApiKey looks itself up in it, and there may be thousands."""
+    try:
+        keys = [_as_entry(key) for key in orjson.loads(base64.b64decode(encoded))["keys"]]
+    except (ValueError, KeyError, TypeError):
+        keys = []  # it is written anew
+    return {known.owner: known for known in keys}
+
+
+def _as_entry(key: Object) -> Entry:
+    return Entry(key["namespace"], key["name"], key["sha256"], tuple(key["endpoints"]))
 
 
 def _secret(namespace: str, name: str, texts: dict[str, str]) -> Object:

@@ -35,6 +35,7 @@ NOT_READY: Final = "NoReadyReplica"
 IN_FORCE: Final = "InForce"
 PENDING: Final = "Pending"
 SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"
+KEYRING_FULL: Final = "KeyringFull"
 
 LONGEST_MESSAGE: Final = 4096
 

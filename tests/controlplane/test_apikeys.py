@@ -11,6 +11,7 @@ from endpoint_operator.apikeys import KEYRING, reconcile_api_key, reconcile_keyr
 from endpoint_operator.cache import Ref
 from helpers import builders
 from helpers.memory_cluster import MakeContext, MemoryCluster
+from kube_api import Forbidden, Unavailable
 
 Object = dict[str, Any]
 
@@ -113,6 +114,42 @@ async def test_a_stolen_label_is_put_back_and_the_key_stays(story: Story) -> Non
     assert story.listed() == {("team-a", "ci")}
 
 
+async def test_a_stolen_label_revokes_nobody_for_a_moment(story: Story) -> None:
+    secret = story.cluster.stored(SECRET)
+    story.cluster.remove(SECRET)
+    story.cluster.put(secret | {"metadata": secret["metadata"] | {"labels": {}}}, seen=False)
+    assert await story.settle(KEYRING) == []
+    assert story.listed() == {("team-a", "ci")}
+
+
+async def test_a_secret_that_can_not_be_read_revokes_nobody(story: Story) -> None:
+    story.cluster.remove(SECRET)
+    story.cluster.unreadable[SECRET] = Unavailable(503, "later")
+    with pytest.raises(Unavailable):
+        await story.settle(KEYRING)
+    assert story.listed() == {("team-a", "ci")}
+
+
+async def test_the_keyring_without_its_label_revokes_nobody(story: Story) -> None:
+    story.cluster.edit(KEY, endpoints=["a/b"])
+    ring = story.cluster.stored(RING)
+    story.cluster.remove(RING)
+    story.cluster.put(ring | {"metadata": ring["metadata"] | {"labels": {}}}, seen=False)
+    await story.settle(KEYRING)
+    assert story.listed() == {("team-a", "ci")}
+    assert story.cluster.stored(RING)["metadata"]["labels"][names.MANAGED_BY] == names.MANAGER
+
+
+async def test_a_secret_that_lost_its_owner_gets_it_back_and_the_key_stays(story: Story) -> None:
+    secret = story.cluster.stored(SECRET)
+    meta = {key: value for key, value in secret["metadata"].items() if key != "ownerReferences"}
+    story.cluster.put(secret | {"metadata": meta})
+    await story.settle(KEYRING, KEY)
+    assert story.cluster.stored(SECRET)["metadata"]["ownerReferences"][0]["uid"] == "uid-key"
+    assert story.cluster.stored(SECRET)["data"] == secret["data"]
+    assert story.listed() == {("team-a", "ci")}
+
+
 async def test_a_key_keeps_its_text_when_its_secret_is_renamed(story: Story) -> None:
     before = story.key()
     story.cluster.edit(KEY, secretName="other")
@@ -128,6 +165,104 @@ async def test_a_secret_of_somebody_else_is_never_touched(make_context: MakeCont
     assert story.ready()["reason"] == "NameConflict"
     assert story.key() == "x"
     assert story.listed() == set()
+
+
+def forged(name: str, namespace: str, owner: str, uid: str) -> Object:
+    """Return what anybody can write who may write Secrets in a namespace."""
+    body = builders.secret(name, namespace, {"api-key": "c2stZXZpbA=="}, owner_uid=uid)
+    body["metadata"]["ownerReferences"][0]["name"] = owner
+    body["metadata"]["labels"] = {names.MANAGED_BY: names.MANAGER}
+    return body
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name"),
+    [
+        pytest.param("a-team", "aaa", id="of another namespace"),
+        pytest.param("a-team", "root-api-key", id="of another namespace and the right name"),
+        pytest.param(builders.RELEASE_NAMESPACE, "aaa", id="of the same namespace"),
+    ],
+)
+async def test_a_secret_that_claims_an_owner_replaces_no_key(
+    make_context: MakeContext, namespace: str, name: str
+) -> None:
+    root = Ref("ApiKey", builders.RELEASE_NAMESPACE, "root")
+    secret = Ref("Secret", builders.RELEASE_NAMESPACE, "root-api-key")
+    owner = builders.api_key("root", builders.RELEASE_NAMESPACE, uid="u", endpoints=["*/*"])
+    story = Story(make_context, owner)
+    await story.settle(root)
+    key, ring = story.key(secret), story.cluster.stored(RING)["data"]
+    story.cluster.put(forged(name, namespace, "root", "u"))
+    await story.settle(KEYRING, root)
+    assert story.key(secret) == key
+    assert story.cluster.stored(RING)["data"] == ring
+
+
+async def test_a_secret_of_another_namespace_that_claims_an_owner_is_left_alone(
+    story: Story,
+) -> None:
+    story.cluster.put(forged("aaa", "a-team", "ci", "uid-key"))
+    assert await story.settle(KEY, KEYRING) == []
+
+
+REFUSED = [
+    pytest.param({"endpoints": ["a/b"]}, "InvalidSpec", id="invalid"),
+    pytest.param({"endpoints": ["*/*"]}, "ScopeNotAllowed", id="scope not allowed"),
+    pytest.param({"expiresAfter": "90d"}, "InvalidSpec", id="a field of a newer operator"),
+    pytest.param({"secretName": "../x"}, "InvalidSpec", id="invalid name"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), REFUSED)
+async def test_a_refused_edit_leaves_what_was_accepted_last_in_force(
+    story: Story, change: Object, reason: str
+) -> None:
+    ring = story.cluster.stored(RING)["data"]
+    story.cluster.edit(KEY, **change)
+    await story.settle(KEYRING, KEY)
+    assert story.cluster.stored(RING)["data"] == ring
+    assert (story.ready()["status"], story.ready()["reason"]) == ("False", reason)
+    assert story.ready()["message"].endswith("The key stays in force, for endpoints *")
+
+
+async def test_a_refused_key_without_its_secret_is_revoked(story: Story) -> None:
+    story.cluster.edit(KEY, endpoints=["a/b"])
+    story.cluster.remove(SECRET)
+    await story.settle(KEYRING, KEY)
+    assert story.listed() == set()
+    assert "in force" not in story.ready()["message"]
+
+
+async def test_a_refused_key_with_another_text_is_revoked(story: Story) -> None:
+    story.cluster.edit(KEY, endpoints=["a/b"])
+    story.cluster.put(story.cluster.stored(SECRET) | {"data": {"api-key": "c2stbmV3"}})
+    await story.settle(KEYRING, KEY)
+    assert story.listed() == set()
+
+
+async def test_a_key_made_anew_under_a_refused_spec_does_not_inherit(story: Story) -> None:
+    story.cluster.remove(KEY)
+    story.cluster.put(builders.api_key(uid="another", endpoints=["*/*"]))
+    story.cluster.remove(SECRET)  # the garbage collector's work
+    await story.settle(KEYRING)
+    assert story.listed() == set()
+
+
+async def test_a_taken_new_name_leaves_the_key_in_force_and_says_so(story: Story) -> None:
+    story.cluster.put(builders.secret("taken", "team-a", {"api-key": "eA=="}), seen=False)
+    story.cluster.edit(KEY, secretName="taken")
+    await story.settle(KEYRING, KEY)
+    assert story.listed() == {("team-a", "ci")}
+    assert story.ready()["reason"] == "NameConflict"
+    assert "stays in force" in story.ready()["message"]
+
+
+async def test_a_refused_new_secret_leaves_the_key_in_force_and_says_so(story: Story) -> None:
+    story.cluster.refusals[Ref("Secret", "team-a", "other")] = Forbidden(403, "over quota")
+    story.cluster.edit(KEY, secretName="other")
+    await story.settle(KEYRING, KEY)
+    assert story.listed() == {("team-a", "ci")}
+    assert story.ready()["message"].startswith("over quota. The key stays in force")
 
 
 async def test_every_endpoint_of_the_cluster_is_not_for_every_namespace(

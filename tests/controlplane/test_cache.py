@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from endpoint_operator import names
 from endpoint_operator.cache import Cache, Live, Ref, slim
 
 REF = Ref("Service", "team-a", "qwen")
 
 
-def service(version: int, *, uid: str = "s", owner: str = "e") -> Live:
+def owner(uid: str = "e", *, namespace: str = "team-a", name: str = "qwen") -> Live:
+    meta = {"namespace": namespace, "name": name, "uid": uid}
+    return Live({"apiVersion": names.API_VERSION, "kind": "InferenceEndpoint", "metadata": meta})
+
+
+def service(version: int, *, uid: str = "s", owner: str = "e", **reference: Any) -> Live:
+    says = {
+        "apiVersion": names.API_VERSION,
+        "kind": "InferenceEndpoint",
+        "name": "qwen",
+        "uid": owner,
+        "controller": True,
+    }
     meta: dict[str, Any] = {
         "namespace": "team-a",
         "name": "qwen",
         "uid": uid,
         "resourceVersion": str(version),
-        "ownerReferences": [{"uid": owner, "controller": True}],
+        "ownerReferences": [says | reference],
     }
     return slim({"kind": "Service", "metadata": meta})
 
@@ -46,7 +60,7 @@ def test_a_deleted_object_is_forgotten_under_its_owner_too() -> None:
     cache.put(service(1))
     assert cache.remove(service(2))
     assert cache.get(REF) is None
-    assert cache.owned_by("e") == []
+    assert cache.owned_by(owner()) == []
 
 
 def test_a_deletion_known_only_by_identity_counts() -> None:
@@ -66,8 +80,33 @@ def test_an_object_changes_owner() -> None:
     cache = Cache()
     cache.put(service(1, owner="e"))
     cache.put(service(2, owner="other"))
-    assert cache.owned_by("e") == []
-    assert cache.owned_by("other") == [service(2, owner="other")]
+    assert cache.owned_by(owner()) == []
+    assert cache.owned_by(owner("other")) == [service(2, owner="other")]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "reference"),
+    [
+        pytest.param(owner(namespace="team-b"), {}, id="of another namespace"),
+        pytest.param(owner(name="other"), {}, id="of another name"),
+        pytest.param(owner("other"), {}, id="of another identity"),
+        pytest.param(owner(), {"kind": "ApiKey"}, id="of another kind"),
+        pytest.param(owner(), {"apiVersion": "apps/v1"}, id="of another group"),
+        pytest.param(owner(), {"controller": False}, id="not as its controller"),
+    ],
+)
+def test_an_object_is_owned_only_if_all_of_the_reference_fits(
+    claimed: Live, reference: dict[str, Any]
+) -> None:
+    cache = Cache()
+    cache.put(service(1, **reference))
+    assert cache.owned_by(claimed) == []
+
+
+def test_an_owner_stays_one_under_a_new_version_of_the_api() -> None:
+    cache = Cache()
+    cache.put(service(1, apiVersion=f"{names.GROUP}/v1"))
+    assert cache.owned_by(owner()) != []
 
 
 def test_managed_fields_are_dropped_but_for_who_owns_replicas() -> None:
@@ -79,8 +118,9 @@ def test_managed_fields_are_dropped_but_for_who_owns_replicas() -> None:
     meta = {"name": "d", "resourceVersion": "1", "uid": "u"}
     kept = slim({"kind": "Deployment", "metadata": meta | {"managedFields": [entry]}})
     assert kept.owns_replicas
+    assert kept.applied
     assert "managedFields" not in kept.object["metadata"]
     scaled = entry | {"operation": "Update", "subresource": "scale"}
-    assert not slim(
-        {"kind": "Deployment", "metadata": meta | {"managedFields": [scaled]}}
-    ).owns_replicas
+    written = slim({"kind": "Deployment", "metadata": meta | {"managedFields": [scaled]}})
+    assert not written.owns_replicas
+    assert not written.applied

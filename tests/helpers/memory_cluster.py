@@ -25,6 +25,7 @@ class MemoryCluster:
         self._version = 0
         self.writes: list[tuple[str, Ref]] = []
         self.refusals: dict[Ref, ApiError] = {}
+        self.unreadable: dict[Ref, ApiError] = {}
         for obj in objects:
             self.put(obj)
 
@@ -76,6 +77,8 @@ class MemoryCluster:
 
     async def read(self, ref: Ref) -> Live | None:
         """Return an object as it is now."""
+        if failure := self.unreadable.get(ref):
+            raise failure
         return self._stored.get(ref)
 
     async def apply(self, obj: Object) -> Live:
