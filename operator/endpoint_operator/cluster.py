@@ -67,7 +67,7 @@ class Cluster(Protocol):
         """Write a Deployment's number of replicas through its scale subresource."""
 
     async def write_status(self, live: Live, changed: Object) -> None:
-        """Change fields of this very object's status; one that is gone needs none."""
+        """Change fields of this very version's status; one that is gone needs none."""
 
 
 class ApiCluster:
@@ -93,11 +93,13 @@ class ApiCluster:
         """Ask for an object; a child of ours is remembered, and whatever is gone forgotten.
 
         News of our own kinds come by their watches only: remembered here, they would wake nobody.
+        A successor that a watch reports while we ask stays.
         """
+        known = self._cache.get(ref)
         try:
             obj = await self._api.get(RESOURCES[ref.kind], ref.namespace, ref.name)
         except NotFound:
-            if known := self._cache.get(ref):
+            if known is not None and self._cache.get(ref) is known:
                 self._cache.remove(known)
             return None
         live = slim(obj)
@@ -142,17 +144,21 @@ class ApiCluster:
     async def write_status(self, live: Live, changed: Object) -> None:
         """Change fields of this very object's status, and remember the answer.
 
-        Raises Conflict where another object has its name by now, as the uid in the patch demands.
-        An answer with another generation has an edit in it that was made meanwhile: that is left
-        for the watch to report, or nobody would work on it.
+        Raises Conflict where the object changed meanwhile, or another one has its name (the version
+        says so; a uid in the patch of a status means nothing to the API server). A status that
+        breaks the CRD's rules is logged and given up until something changes.
         """
-        patch = {"metadata": {"uid": live.uid}, "status": changed}
+        version = {"resourceVersion": live.object["metadata"]["resourceVersion"]}
+        patch = {"metadata": version, "status": changed}
         try:
             answer = slim(await self._patch(live.ref, patch, "status"))
         except NotFound:
             return  # deleted meanwhile
-        known = self._cache.get(live.ref)
-        if known is not None and known.generation == answer.generation:
+        except Invalid as error:
+            # a fault of ours: the same again would be refused for ever
+            logger.error("the API server refuses the status of %s: %s", live.ref, error)
+            return
+        if self._cache.get(live.ref) is not None:
             self._cache.put(answer)
 
     async def load(self, kind: str) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from endpoint_operator import names
 from endpoint_operator.api.values import canonical_quantity
-from endpoint_operator.cache import Ref
+from endpoint_operator.cache import Ref, slim
+from endpoint_operator.cluster import ApiCluster
 from helpers import builders
 from helpers.live_cluster import ControlPlane, LiveCluster
 from helpers.operator_process import OperatorProcess
+from kube_api import Conflict
 
 Object = dict[str, Any]
 
@@ -252,7 +254,7 @@ async def test_a_stolen_label_is_put_back(cluster: LiveCluster, namespace: str) 
 async def test_children_that_are_no_longer_wanted_are_deleted(
     cluster: LiveCluster, namespace: str
 ) -> None:
-    await cluster.create(manifest("qwen", namespace))
+    await cluster.create(manifest("qwen", namespace, replicas=0))
     await settled(cluster, namespace)
     for ref in child_refs(namespace):
         old = await cluster.must_get(ref)
@@ -380,6 +382,18 @@ async def test_a_name_that_is_taken_is_named_and_never_touched(
     await cluster.delete(taken)
     await cluster.patch(endpoint_ref(namespace), {"spec": {"replicas": 0}})  # wakes the operator
     await settled(cluster, namespace)
+
+
+async def test_a_status_never_lands_on_a_successor_of_the_same_name(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest("qwen", namespace))
+    body = await settled(cluster, namespace)
+    predecessor = slim(body)
+    await cluster.delete(endpoint_ref(namespace))
+    await cluster.create(manifest("qwen", namespace))
+    with pytest.raises(Conflict):
+        await ApiCluster(cluster.api).write_status(predecessor, {"url": "http://wrong"})
 
 
 async def test_an_operator_with_another_default_image_rolls_nothing(

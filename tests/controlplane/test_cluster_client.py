@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from endpoint_operator import names
 from endpoint_operator.cache import Live, Ref
 from endpoint_operator.cluster import ApiCluster
 from helpers import builders
 from helpers.scripted_api import ScriptedApi, answer, failure, scripted_api
+from kube_api import Conflict
 
 Object = dict[str, Any]
 
@@ -58,16 +60,8 @@ async def test_the_answer_to_a_status_write_is_known_before_its_event(played: Pl
     live = observed(cluster, endpoint(10))
     script.others.append(answer(endpoint(11)))
     await cluster.write_status(live, {"url": "x"})
-    assert script.bodies[-1] == {"metadata": {"uid": "uid-1"}, "status": {"url": "x"}}
+    assert script.bodies[-1] == {"metadata": {"resourceVersion": "10"}, "status": {"url": "x"}}
     assert cluster.observe("MODIFIED", endpoint(11)) is None
-
-
-async def test_an_edit_made_during_a_status_write_is_still_news(played: Played) -> None:
-    script, cluster = played
-    live = observed(cluster, endpoint(10))
-    script.others.append(answer(endpoint(12, generation=2)))
-    await cluster.write_status(live, {"url": "x"})
-    assert cluster.observe("MODIFIED", endpoint(11, generation=2)) is not None
 
 
 async def test_an_edit_seen_by_asking_is_still_news(played: Played) -> None:
@@ -84,6 +78,43 @@ async def test_what_is_gone_is_forgotten_when_asked_for(played: Played) -> None:
     script.others.append(failure(404))
     assert await cluster.read(ENDPOINT) is None
     assert cluster.get(ENDPOINT) is None
+
+
+async def test_a_successor_that_comes_while_we_ask_stays(played: Played) -> None:
+    script, cluster = played
+    cluster.observe("ADDED", config(5, managed=True))
+    successor = config(9, managed=True)
+    successor["metadata"]["uid"] = "successor"
+
+    async def too_late(request: web.Request) -> web.StreamResponse:
+        cluster.observe("ADDED", successor)
+        return await failure(404)(request)
+
+    script.others.append(too_late)
+    assert await cluster.read(CONFIG) is None
+    kept = cluster.get(CONFIG)
+    assert kept is not None
+    assert kept.uid == "successor"
+
+
+async def test_a_status_that_is_refused_is_said_and_not_tried_for_ever(
+    played: Played, caplog: pytest.LogCaptureFixture
+) -> None:
+    script, cluster = played
+    live = observed(cluster, endpoint(10))
+    script.others.append(failure(422, "status.url: Too long"))
+    await cluster.write_status(live, {"url": "x"})
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "InferenceEndpoint team-a/qwen" in line.getMessage()
+    assert "status.url: Too long" in line.getMessage()
+
+
+async def test_a_status_for_what_changed_meanwhile_is_a_conflict(played: Played) -> None:
+    script, cluster = played
+    live = observed(cluster, endpoint(10))
+    script.others.append(failure(409))
+    with pytest.raises(Conflict):
+        await cluster.write_status(live, {"url": "x"})
 
 
 @pytest.mark.parametrize("managed", [True, False])

@@ -62,6 +62,7 @@ def test_a_minimal_endpoint_has_the_documented_defaults() -> None:
         ({"source": "hf://org/name", "servedNames": ["a", "b"]}, "org/name", ("a", "b")),
         ({"source": "file:///models/tiny"}, "/models/tiny", ("tiny",)),
         ({"source": "file:///models/tiny/"}, "/models/tiny/", ("tiny",)),
+        ({"source": "file:///models/-x", "servedNames": ["x"]}, "/models/-x", ("x",)),
     ],
 )
 def test_what_is_served_follows_from_the_source(

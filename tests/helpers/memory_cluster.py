@@ -122,8 +122,8 @@ class MemoryCluster:
             raise refusal
         self.writes.append(("status", live.ref))
         obj = copy.deepcopy(self._stored[live.ref].object)
-        if obj["metadata"]["uid"] != live.uid:
-            raise Conflict(409, "another object has this name")
+        if obj["metadata"]["resourceVersion"] != str(live.version):
+            raise Conflict(409, "the object has been modified")
         obj["status"] = obj.get("status", {}) | changed
         self._cache.put(self._store(obj))
 
