@@ -11,6 +11,8 @@ from .catalog import Replica
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+_MOST_DOUBLINGS = 16
+"""Far past the longest pause, and far from what a float can't hold."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,11 @@ class Balancer:
     def lease(
         self, replicas: Sequence[Replica], *, without: Collection[Replica], now: float
     ) -> "Lease | None":
-        """Take a place at the best replica that is not in `without`; None if there is none."""
+        """Take a place at the best replica that is not in `without`; None if there is none.
+
+        When a pause ends, one request goes to find out: until it knows, the pause goes on for the
+        others.
+        """
         if without:
             replicas = [replica for replica in replicas if replica not in without]
         self._turn += 1
@@ -64,7 +70,10 @@ class Balancer:
             return None
         load = self._loads.setdefault(replica, Load())
         load.in_flight += 1
-        return Lease(replica, load)
+        paused = load.paused_until > now
+        if load.failures and not paused:
+            load.paused_until = now + _pause_seconds(load.failures)
+        return Lease(replica, load, paused=paused)
 
     def in_flight(self, replica: Replica) -> int:
         """Return how many requests are at this replica."""
@@ -83,11 +92,13 @@ class Balancer:
 class Lease:
     """A place at one replica; whoever takes it gives it back with `release`, once."""
 
-    __slots__ = ("_load", "replica")
+    __slots__ = ("_failures", "_load", "_paused", "replica")
 
-    def __init__(self, replica: Replica, load: Load) -> None:
+    def __init__(self, replica: Replica, load: Load, *, paused: bool) -> None:
         self.replica = replica
         self._load = load
+        self._paused = paused
+        self._failures = load.failures
 
     @property
     def paused_until(self) -> float:
@@ -100,11 +111,22 @@ class Lease:
         self._load.paused_until = 0.0
 
     def unreachable(self, now: float) -> None:
-        """Note a failed connect: each one in a row doubles the pause that follows it."""
-        pause = min(FIRST_PAUSE_SECONDS * 2**self._load.failures, LONGEST_PAUSE_SECONDS)
+        """Note a failed connect: each one in a row doubles the pause that follows it.
+
+        Those that were begun during a pause, or together with one that failed before, say nothing
+        new.
+        """
+        if self._paused or self._load.failures != self._failures:
+            return
         self._load.failures += 1
-        self._load.paused_until = now + pause
+        self._load.paused_until = now + _pause_seconds(self._load.failures)
 
     def release(self) -> None:
         """Give the place back."""
         self._load.in_flight -= 1
+
+
+def _pause_seconds(failures: int) -> float:
+    """Return the pause after so many failures in a row, of which there is at least one."""
+    doublings = min(failures - 1, _MOST_DOUBLINGS)
+    return min(FIRST_PAUSE_SECONDS * 2.0**doublings, LONGEST_PAUSE_SECONDS)

@@ -14,11 +14,12 @@ from types import TracebackType
 
 from .balancer import Balancer, Lease
 from .catalog import Endpoint, Replica
-from .errors import BackendTimeout, ConnectFailed, GatewayError, Headers, NoReplica
+from .errors import BackendTimeout, ConnectFailed, EngineGone, GatewayError, Headers, NoReplica
 from .headers import towards_engine
 from .metrics import Metrics, Record
+from .patience import Patience
 from .pool import Pool
-from .upstream import Connection, Patience
+from .upstream import Connection
 
 MAX_ATTEMPTS = 5
 _MAX_ERROR_BYTES = 65536
@@ -108,12 +109,10 @@ class Dispatcher:
     async def ask(self, lease: Lease, request: list[bytes], patience: Patience) -> Connection:
         """Send the request to the leased replica. Raises as Pool.request does."""
         try:
-            connection = await self._pool.request(lease.replica, request, patience)
-        except ConnectFailed:
+            return await self._pool.request(lease.replica, request, patience, reached=lease.reached)
+        except (ConnectFailed, EngineGone):
             lease.unreachable(asyncio.get_running_loop().time())
             raise
-        lease.reached()
-        return connection
 
     def note_failure(self, endpoint: Endpoint, reason: str) -> None:
         """Count an attempt that failed."""

@@ -2,7 +2,9 @@
 
     GatewayError                 an answer of our own; everything below is one
     ├── InvalidRequest           400
-    │   └── BodyTooLarge         413
+    │   ├── BodyTooLarge         413
+    │   ├── HeadTooLarge         431
+    │   └── HeadTooSlow          408
     ├── InvalidApiKey            401
     ├── ModelNotFound            404 model_not_found
     ├── EndpointNotFound         404 endpoint_not_found
@@ -15,6 +17,7 @@
     ├── BackendFailed            502
     │   ├── ConnectFailed        nothing was sent, so another replica may be tried
     │   ├── ConnectionLost       the connection ended before the answer did
+    │   │   └── EngineGone       and the engine with it
     │   ├── BadAnswer            what came was not HTTP, or over a limit
     │   ├── BackendRefusedUs     the engine did not take the key that we sent
     │   └── AnswerAborted        the engine gave up on the answer
@@ -71,6 +74,26 @@ class BodyTooLarge(InvalidRequest):
 
     status = 413
     code = "request_too_large"
+
+
+class HeadTooLarge(InvalidRequest):
+    """The request's head, or what else of it is not body, is over the limit."""
+
+    status = 431
+    code = "headers_too_large"
+
+    def __init__(self) -> None:
+        super().__init__("The request's headers are larger than this gateway takes.")
+
+
+class HeadTooSlow(InvalidRequest):
+    """The request's head was begun and not completed in time."""
+
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("The request's headers did not arrive in time.")
 
 
 class InvalidApiKey(GatewayError):
@@ -194,6 +217,13 @@ class ConnectionLost(BackendFailed):
     def __init__(self, message: str, *, untouched: bool) -> None:
         super().__init__(message)
         self.untouched = untouched
+
+
+class EngineGone(ConnectionLost):
+    """The engine ended while it had the request, which may be why: no other may get it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, untouched=True)
 
 
 class BadAnswer(BackendFailed):

@@ -5,11 +5,16 @@ Called by dispatch; the only module that opens connections to engines.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .catalog import Replica
-from .errors import ConnectFailed, ConnectionLost
-from .upstream import Connection, Limits, Patience
+from .errors import BackendTimeout, ConnectFailed, ConnectionLost, EngineGone
+from .patience import TOO_LONG, Patience
+from .upstream import Connection, Limits
+
+
+def _unheard() -> None:
+    """For those who don't ask whether the engine was reached."""
 
 
 class Pool:
@@ -21,45 +26,60 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def request(
-        self, replica: Replica, request: Sequence[bytes], patience: Patience
+        self,
+        replica: Replica,
+        request: Sequence[bytes],
+        patience: Patience,
+        *,
+        reached: Callable[[], None] = _unheard,
     ) -> Connection:
         """Send a request and return its connection once the answer's head is there.
 
-        The caller gives the connection back with `release`. Raises BackendFailed and
-        BackendTimeout, and then there is nothing to give back. A kept connection that turns out
-        to be dead before a byte of the answer has come is replaced by a new one, once: the engine
-        hung up while the request was on its way (RFC 9112, 9.3.1).
-        """
-        connection = self._take_idle(replica)
-        if connection is not None:
-            try:
-                return await self._ask(connection, request, patience)
-            except ConnectionLost as lost:
-                if not lost.untouched:
-                    raise
-        connection = await self._connect(replica, patience)
-        return await self._ask(connection, request, patience)
+        The caller gives the connection back with `release`. `reached` is called as soon as it is
+        certain that the engine is there. Raises BackendFailed and BackendTimeout, and then there
+        is nothing to give back.
 
-    async def _ask(
-        self, connection: Connection, request: Sequence[bytes], patience: Patience
-    ) -> Connection:
-        connection.send(request, patience)
+        A kept connection that dies at once under a request was most likely closed by the engine
+        while the request was on its way (RFC 9112, 9.3.1): it is sent once more, on a new one. If
+        there is no new one to be had the request may be what ended the engine: EngineGone.
+        """
+        kept = self._take_idle(replica)
+        if kept is not None and (asked := await self._ask_kept(kept, request, patience)):
+            reached()
+            return asked
         try:
-            await connection.head()
-        except BaseException:
-            connection.release()
+            connection = await self._connect(replica, patience)
+        except ConnectFailed as error:
+            if kept is None:
+                raise
+            raise EngineGone("The model's engine ended while it had this request.") from error
+        reached()
+        return await _ask(connection, request, patience)
+
+    async def _ask_kept(
+        self, connection: Connection, request: Sequence[bytes], patience: Patience
+    ) -> Connection | None:
+        """Ask on a connection that was idle; None where the request may be sent once more."""
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
+        try:
+            return await _ask(connection, request, patience)
+        except ConnectionLost as lost:
+            if lost.untouched and loop.time() - sent_at < self._limits.resend_seconds:
+                return None
             raise
-        return connection
 
     async def _connect(self, replica: Replica, patience: Patience) -> Connection:
         loop = asyncio.get_running_loop()
-        limit = min(loop.time() + self._limits.connect_seconds, patience.deadline)
+        limit = loop.time() + self._limits.connect_seconds
         try:
-            async with asyncio.timeout_at(limit):
+            async with asyncio.timeout_at(min(limit, patience.deadline)):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self, replica, limits=self._limits), *replica
                 )
         except OSError as error:  # TimeoutError is one
+            if isinstance(error, TimeoutError) and patience.deadline <= limit:
+                raise BackendTimeout(TOO_LONG) from error
             raise ConnectFailed("The model's engine could not be reached.") from error
         return connection
 
@@ -114,3 +134,13 @@ class Pool:
             for connection in connections:
                 connection.abort()
         self._idle.clear()
+
+
+async def _ask(connection: Connection, request: Sequence[bytes], patience: Patience) -> Connection:
+    connection.send(request, patience)
+    try:
+        await connection.head()
+    except BaseException:
+        connection.release()
+        raise
+    return connection

@@ -17,8 +17,9 @@ from typing import Protocol, cast
 import httptools
 
 from .catalog import Replica
-from .errors import BackendTimeout, BadAnswer, ConnectionLost, GatewayError, Headers
+from .errors import BadAnswer, ConnectionLost, GatewayError, Headers
 from .headers import is_framed
+from .patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +29,16 @@ class Limits:
     `head_bytes` bounds a status line with its headers, and everything else that is not body
     between two pieces of body (chunk extensions, trailers). `buffer_bytes` is what is read ahead of
     a slow reader. `idle_seconds` must be shorter than the engine's own keep-alive (vLLM: 5 s), so
-    that it is seldom the engine who hangs up.
+    that it is seldom the engine who hangs up; `resend_seconds` is how soon after a request it must
+    be lost for that to be the likely reason.
     """
 
     connect_seconds: float = 5.0
     head_bytes: int = 65536
     buffer_bytes: int = 65536
     idle_seconds: float = 4.0
+    resend_seconds: float = 1.0
     idle_connections: int = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long one request may take. `deadline` is in the loop's time and covers everything.
-
-    `first_byte_seconds` and `idle_seconds` are None except for streams: until the first byte of
-    the body, and between two of them.
-    """
-
-    deadline: float
-    first_byte_seconds: float | None = None
-    idle_seconds: float | None = None
 
 
 class Keeper(Protocol):
@@ -272,27 +262,15 @@ class Connection(asyncio.Protocol):
             self._watch_clock()
 
     def _watch_clock(self) -> None:
-        due, error = self._limit()
+        silent_since = None
+        if self._body_seen:
+            # while the client lags it is the client that is slow
+            silent_since = self._loop.time() if self._pieces else self._touched
+        due, error = self._patience.limit(began=self._began, silent_since=silent_since)
         if due > self._loop.time():
             self._timer = self._loop.call_at(due, self._watch_clock)
         elif not self._complete:
             self._fail(error)
-
-    def _limit(self) -> tuple[float, BackendTimeout]:
-        """Return the time at which patience ends as things stand, and what to say then."""
-        patience = self._patience
-        due, text = patience.deadline, "The answer took longer than is allowed in total."
-        if not self._body_seen and patience.first_byte_seconds is not None:
-            first = self._began + patience.first_byte_seconds
-            if first < due:
-                due, text = first, "The model's engine did not begin to answer in time."
-        elif self._body_seen and patience.idle_seconds is not None:
-            # while the client lags it is the client that is slow
-            silent_since = self._loop.time() if self._pieces else self._touched
-            if silent_since + patience.idle_seconds < due:
-                due = silent_since + patience.idle_seconds
-                text = "The model's engine fell silent in the middle of its answer."
-        return due, BackendTimeout(text)
 
 
 def _lost(*, untouched: bool) -> ConnectionLost:

@@ -7,14 +7,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from endpoint_gateway.balancer import (
-    FIRST_PAUSE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    Balancer,
-    Lease,
-    Load,
-    pick,
-)
 from endpoint_gateway.catalog import Replica
 from helpers.fake_vllm import (
     Connection,
@@ -32,7 +24,6 @@ DRAINING = (
     b'"type":"InternalServerError","param":null,"code":500}}'
 )
 GOOD = captured("chat")
-A, B, C = Replica("a", 1), Replica("b", 1), Replica("c", 1)
 
 
 async def gone() -> Replica:
@@ -151,6 +142,29 @@ async def test_a_prompt_that_kills_an_engine_is_not_handed_to_the_next() -> None
     assert len(one.requests) + len(two.requests) == 1
 
 
+async def test_nor_is_one_that_kills_an_engine_on_a_kept_connection() -> None:
+    """Each engine is warm; the one that gets the prompt dies with all that it listens on."""
+
+    async def mortal(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(GOOD)
+        await connection.request()
+        connection.die()
+
+    async with AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(FakeVllm(mortal)) for _ in range(3)]
+        replicas = [engine.replica for engine in engines]
+        live = await stack.enter_async_context(live_gateway(endpoint(*replicas)))
+        for _ in replicas:
+            assert (await live.chat()).status_code == 200
+        assert (await live.chat()).status_code == 502
+        assert sorted(len(engine.requests) for engine in engines) == [1, 1, 2]
+        (dead,) = (engine for engine in engines if len(engine.requests) == 2)
+        lease = live.balancer.lease([dead.replica], without=(), now=0.0)
+        assert lease is not None
+        assert lease.paused_until > 0.0
+
+
 async def test_all_attempts_together_have_one_deadline() -> None:
     async def slow_refusal(connection: Connection) -> None:
         await connection.request()
@@ -222,61 +236,3 @@ async def test_a_kept_connection_that_dies_under_a_request_is_replaced_once() ->
         assert (await live.chat()).status_code == 200
     assert engine.connections == 2
     assert len(engine.requests) == 3
-
-
-PICKS: dict[str, tuple[dict[Replica, Load], int, Replica]] = {
-    "nothing known: by turns": ({}, 0, A),
-    "nothing known: the next": ({}, 1, B),
-    "the fewest": ({A: Load(3), B: Load(2), C: Load(1)}, 0, C),
-    "equals: by turns": ({A: Load(2), B: Load(1), C: Load(1)}, 2, C),
-    "not a paused one": ({A: Load(0, 1, 99.0), B: Load(5), C: Load(6)}, 0, B),
-    "one whose pause is over": ({A: Load(0, 1, 10.0), B: Load(1), C: Load(1)}, 0, A),
-    "all paused: the first to end": (
-        {A: Load(0, 1, 99.0), B: Load(0, 1, 50.0), C: Load(0, 1, 60.0)},
-        0,
-        B,
-    ),
-}
-
-
-@pytest.mark.parametrize(("loads", "turn", "expected"), PICKS.values(), ids=PICKS)
-def test_a_replica_is_picked(loads: dict[Replica, Load], turn: int, expected: Replica) -> None:
-    assert pick([A, B, C], loads, now=10.0, turn=turn) == expected
-
-
-def test_nothing_is_picked_from_nothing() -> None:
-    assert pick([], {}, now=0.0, turn=0) is None
-
-
-def test_each_failure_to_connect_doubles_the_pause_up_to_a_limit() -> None:
-    balancer = Balancer()
-    pauses = []
-    for _ in range(10):
-        lease = leased(balancer)
-        lease.unreachable(0.0)
-        pauses.append(lease.paused_until)
-        lease.release()
-    assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
-    assert pauses[-1] == LONGEST_PAUSE_SECONDS
-
-
-def test_a_success_ends_the_pause() -> None:
-    lease = leased(Balancer())
-    lease.unreachable(0.0)
-    lease.reached()
-    assert lease.paused_until == 0.0
-
-
-def leased(balancer: Balancer) -> Lease:
-    lease = balancer.lease([A], without=(), now=0.0)
-    assert lease is not None
-    return lease
-
-
-def test_what_is_no_longer_there_is_forgotten_when_it_is_no_longer_used() -> None:
-    balancer = Balancer()
-    lease = leased(balancer)
-    balancer.retain([B])
-    assert balancer.in_flight(A) == 1
-    lease.release()
-    assert balancer.in_flight(A) == 0

@@ -3,65 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
-from endpoint_gateway.errors import BackendTimeout, BadAnswer, ConnectFailed, ConnectionLost
-from endpoint_gateway.pool import Pool
-from endpoint_gateway.upstream import Connection as Upstream
-from endpoint_gateway.upstream import Limits, Patience
-from helpers.fake_vllm import Connection, FakeVllm, Script, answering, chunk, response
-
-DEFAULT = Limits()
-REQUEST = [b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"]
+from endpoint_gateway.errors import BackendTimeout, BadAnswer, ConnectionLost
+from helpers.engine_client import CHUNKED, REQUEST, patience, pool_of, read, sending
+from helpers.fake_vllm import Connection, FakeVllm, Script, chunk, response
 
 
-@asynccontextmanager
-async def pool_of(limits: Limits = DEFAULT) -> AsyncIterator[Pool]:
-    pool = Pool(limits)
-    try:
-        yield pool
-    finally:
-        pool.close()
-
-
-def patience(
-    total: float = 5.0, first_byte: float | None = None, idle: float | None = None
-) -> Patience:
-    return Patience(asyncio.get_running_loop().time() + total, first_byte, idle)
-
-
-async def read(connection: Upstream) -> bytes:
-    """Read a whole body and give the connection back."""
-    pieces = []
-    try:
-        while piece := await connection.read():
-            pieces.append(piece)
-    finally:
-        connection.release()
-    return b"".join(pieces)
-
-
-async def asked(script: Script, limits: Limits = DEFAULT) -> tuple[int, bytes]:
-    async with FakeVllm(script) as engine, pool_of(limits) as pool:
+async def asked(script: Script) -> tuple[int, bytes]:
+    async with FakeVllm(script) as engine, pool_of() as pool:
         connection = await pool.request(engine.replica, REQUEST, patience())
         return connection.status, await read(connection)
 
 
-def sending(*pieces: bytes, close: bool = False) -> Script:
-    async def script(connection: Connection) -> None:
-        await connection.request()
-        await connection.send(*pieces)
-        if close:
-            connection.writer.close()
-        await connection.hung_up()
-
-    return script
-
-
-CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 ANSWERS = {
     "by length": (response(b"hello"), False, (200, b"hello")),
     "empty": (response(b""), False, (200, b"")),
@@ -168,66 +123,6 @@ async def test_a_reset_does_not_end_a_body_that_ends_with_its_connection() -> No
         connection.release()
 
 
-async def test_a_connection_is_used_again() -> None:
-    async with FakeVllm(answering(response(b"hello"))) as engine, pool_of() as pool:
-        for _ in range(3):
-            await read(await pool.request(engine.replica, REQUEST, patience()))
-        assert engine.connections == 1
-
-
-NOT_AGAIN = {
-    "the engine closes": response(b"hello", headers="connection: close\r\n"),
-    "HTTP/1.0": b"HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello",
-    "something follows": response(b"hello") + b"HTTP/1.1 200 OK\r\n",
-}
-
-
-@pytest.mark.parametrize("answer", NOT_AGAIN.values(), ids=NOT_AGAIN)
-async def test_a_connection_is_not_used_again_where(answer: bytes) -> None:
-    async with FakeVllm(answering(answer)) as engine, pool_of() as pool:
-        for _ in range(2):
-            await read(await pool.request(engine.replica, REQUEST, patience()))
-        assert engine.connections == 2
-
-
-async def test_an_answer_to_no_request_closes_its_connection() -> None:
-    async def script(connection: Connection) -> None:
-        await connection.request()
-        await connection.send(response(b"hello"))
-        await connection.send(response(b"poison"))
-        await connection.hung_up()
-
-    async with FakeVllm(script) as engine, pool_of() as pool:
-        await read(await pool.request(engine.replica, REQUEST, patience()))
-        await engine.left.acquire()
-        assert await read(await pool.request(engine.replica, REQUEST, patience())) == b"hello"
-
-
-async def test_a_connection_whose_answer_was_not_read_is_closed() -> None:
-    async with FakeVllm(sending(CHUNKED + chunk(b"hello"))) as engine, pool_of() as pool:
-        connection = await pool.request(engine.replica, REQUEST, patience())
-        connection.release()
-        await engine.left.acquire()
-
-
-async def test_an_idle_connection_is_closed_after_a_while() -> None:
-    limits = Limits(idle_seconds=0.02)
-    async with FakeVllm(answering(response(b"hello"))) as engine, pool_of(limits) as pool:
-        await read(await pool.request(engine.replica, REQUEST, patience()))
-        await engine.left.acquire()
-
-
-async def test_no_more_connections_are_kept_than_allowed() -> None:
-    limits = Limits(idle_connections=1)
-    async with FakeVllm(answering(response(b"hello"))) as engine, pool_of(limits) as pool:
-        one = await pool.request(engine.replica, REQUEST, patience())
-        two = await pool.request(engine.replica, REQUEST, patience())
-        await read(one)
-        await read(two)
-        await engine.left.acquire()
-        assert (engine.connections, engine.ended) == (2, 1)
-
-
 async def test_a_reader_that_lags_stops_the_engine() -> None:
     sent = 0
 
@@ -274,18 +169,3 @@ async def test_a_silent_engine_is_given_up(limits: tuple[float, float, float]) -
         with pytest.raises(BackendTimeout):
             await pool.request(engine.replica, REQUEST, patience(*limits))
         await engine.left.acquire()
-
-
-async def test_a_request_that_is_cancelled_closes_its_connection() -> None:
-    async with FakeVllm(sending()) as engine, pool_of() as pool:
-        task = asyncio.create_task(pool.request(engine.replica, REQUEST, patience()))
-        await engine.asked.acquire()
-        task.cancel()
-        await engine.left.acquire()
-
-
-async def test_a_connect_that_takes_too_long_is_given_up() -> None:
-    limits = Limits(connect_seconds=1e-9)
-    async with FakeVllm(sending()) as engine, pool_of(limits) as pool:
-        with pytest.raises(ConnectFailed):
-            await pool.request(engine.replica, REQUEST, patience())

@@ -69,6 +69,11 @@ class Connection:
         """End the connection with a TCP reset."""
         self.writer.transport.abort()
 
+    def die(self) -> None:
+        """End the connection, and with it the engine: it accepts no other."""
+        self._engine.stop_listening()
+        self.reset()
+
     async def hung_up(self) -> None:
         """Wait until the gateway has closed the connection."""
         with contextlib.suppress(ConnectionError):
@@ -106,6 +111,10 @@ class FakeVllm:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def stop_listening(self) -> None:
+        """Refuse new connections from now on."""
+        self._server.close()
 
     @property
     def url(self) -> str:
