@@ -15,7 +15,7 @@ from typing import Any, cast
 import kopf
 import uvloop
 
-from endpoint_operator.cluster import ApiCluster
+from endpoint_operator.cluster import ApiCluster, release_secrets
 from endpoint_operator.controller import Controller
 from endpoint_operator.errors import OperatorError
 from endpoint_operator.handlers import build_registry
@@ -29,7 +29,7 @@ USER_AGENT = "vllm-endpoints-operator"
 async def serve(settings: Settings) -> None:
     """Run until a signal comes or the controller fails; raises why it failed."""
     async with KubeClient(load_config(), user_agent=USER_AGENT) as api:
-        controller = Controller(ApiCluster(api), settings)
+        controller = Controller(ApiCluster(api, release_secrets(settings)), settings)
         stop = asyncio.Event()
         await kopf.operator(
             registry=build_registry(controller, stop.set),

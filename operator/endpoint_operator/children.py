@@ -76,9 +76,13 @@ async def _require(cluster: Cluster, owner: Live) -> None:
 
 
 async def _apply_if_different(cluster: Cluster, child: Object, live: Live | None) -> None:
-    wanted = child if live is None else _without_replicas(child)
-    if live is None or not covers(live.object, wanted):
-        await cluster.apply(child if live is None else _keeping_replicas(wanted, live))
+    if live is None:
+        # somebody may have taken the name since it was free: then we look again
+        await cluster.apply(child, force=False)
+        return
+    wanted = _without_replicas(child)
+    if not covers(live.object, wanted):
+        await cluster.apply(_keeping_replicas(wanted, live))
 
 
 def _without_replicas(child: Object) -> Object:

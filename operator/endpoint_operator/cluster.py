@@ -8,11 +8,13 @@ before the caller gets it, so that the next reconcile knows of it without waitin
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, Protocol
 
 from endpoint_operator import names
 from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of, slim
+from endpoint_operator.errors import MissingKindError
+from endpoint_operator.settings import Settings
 from kube_api import Forbidden, Invalid, KubeClient, NotFound, Resource, watch
 
 logger = logging.getLogger(__name__)
@@ -57,8 +59,11 @@ class Cluster(Protocol):
     async def read(self, ref: Ref) -> Live | None:
         """Ask for an object; None if there is none."""
 
-    async def apply(self, obj: Object) -> Live:
-        """Create an object, or own and set the given fields of it (server-side apply)."""
+    async def apply(self, obj: Object, *, force: bool = True) -> Live:
+        """Create an object, or own and set the given fields of it (server-side apply).
+
+        Without ``force`` raises Conflict where somebody else owns one of them with another value.
+        """
 
     async def delete(self, live: Live) -> None:
         """Delete this very object, if it still exists."""
@@ -71,10 +76,11 @@ class Cluster(Protocol):
 
 
 class ApiCluster:
-    """A real cluster."""
+    """A real cluster; ``kept`` are objects without owner that concern us nevertheless."""
 
-    def __init__(self, api: KubeClient) -> None:
+    def __init__(self, api: KubeClient, kept: Collection[Ref] = ()) -> None:
         self._api = api
+        self._kept = kept
         self._cache = Cache()
 
     def get(self, ref: Ref) -> Live | None:
@@ -103,15 +109,17 @@ class ApiCluster:
                 self._cache.remove(known)
             return None
         live = slim(obj)
-        if ref.kind not in OWN_KINDS and _is_managed(obj):
+        if ref.kind not in OWN_KINDS and _is_managed(obj) and self._is_kept(live):
             self._cache.put(live)
         return live
 
-    async def apply(self, obj: Object) -> Live:
-        """Apply an object with force: what we render is ours, whoever changed it."""
+    async def apply(self, obj: Object, *, force: bool = True) -> Live:
+        """Apply an object; with force what we render is ours, whoever changed it."""
         ref = ref_of(obj)
         try:
-            answer = await self._api.apply(RESOURCES[ref.kind], obj, field_manager=names.MANAGER)
+            answer = await self._api.apply(
+                RESOURCES[ref.kind], obj, field_manager=names.MANAGER, force=force
+            )
         except (Invalid, Forbidden) as error:
             logger.warning("the API server refuses %s: %s", ref, error)
             raise
@@ -162,8 +170,14 @@ class ApiCluster:
             self._cache.put(answer)
 
     async def load(self, kind: str) -> None:
-        """Read every object of a kind into the cache."""
-        for obj in await self._api.list(RESOURCES[kind]):
+        """Read every object of a kind into the cache. Raises MissingKindError."""
+        try:
+            found = await self._api.list(RESOURCES[kind])
+        except NotFound as error:
+            raise MissingKindError(
+                f"the cluster does not know {kind}s ({names.API_VERSION}): install the CRDs (crds/)"
+            ) from error
+        for obj in found:
             self._remember(obj)
 
     async def follow(
@@ -171,20 +185,41 @@ class ApiCluster:
     ) -> None:
         """Keep the cache of our children of one kind up to date, for ever.
 
-        Calls ``changed`` with each that is news, and ``synced`` after each complete list. Raises
-        Forbidden if the first list is refused.
+        Calls ``changed`` with each that is news, also with what it was before if it was another
+        owner's then, and ``synced`` after each complete list. Raises Forbidden if the first list
+        is refused.
         """
         async for event in watch(self._api, RESOURCES[kind], label_selector=MANAGED):
             if event.type == "SYNCED":
                 synced()
-            elif live := self.observe(event.type, event.object):
+                continue
+            before = self._cache.get(ref_of(event.object))
+            if live := self.observe(event.type, event.object):
                 changed(live)
+                if before is not None and before.controller != live.controller:
+                    changed(before)
 
     def observe(self, kind: str | None, obj: Object) -> Live | None:
         """Take note of a watch event; return the object if that was news."""
         live = slim(obj)
-        news = self._cache.remove(live) if kind == "DELETED" else self._cache.put(live)
+        if kind == "DELETED":
+            news = self._cache.remove(live)
+        elif self._is_kept(live):
+            news = self._cache.put(live)
+        else:
+            news = self._forget_older(live)
         return live if news else None
+
+    def _is_kept(self, live: Live) -> bool:
+        """Return whether an object concerns us: anybody may put our label on anything."""
+        if live.ref.kind in OWN_KINDS or live.ref in self._kept:
+            return True
+        owner = live.controller
+        return owner is not None and owner.group == names.GROUP and owner.kind in OWN_KINDS
+
+    def _forget_older(self, live: Live) -> bool:
+        known = self._cache.get(live.ref)
+        return known is not None and known.version < live.version and self._cache.remove(live)
 
     async def _patch(self, ref: Ref, patch: Object, subresource: str) -> Object:
         return await self._api.merge_patch(
@@ -200,6 +235,12 @@ class ApiCluster:
         live = slim(obj)
         self._cache.put(live)
         return live
+
+
+def release_secrets(settings: Settings) -> frozenset[Ref]:
+    """Return where the two Secrets are that belong to the release and not to an object of ours."""
+    secrets = (settings.keyring_secret, settings.root_key_secret)
+    return frozenset(Ref(SECRET, settings.release_namespace, name) for name in secrets)
 
 
 def _is_managed(obj: dict[str, Any]) -> bool:

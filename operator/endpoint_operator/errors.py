@@ -7,6 +7,7 @@
     ├── NameTakenError        an object that we would make exists and belongs to somebody else
     ├── RenderError           a template and its values make no object: a fault of the operator
     ├── OwnerGoneError        an object was deleted while we worked for it
+    ├── MissingKindError      the cluster lacks one of our custom resource definitions
     └── RootKeyError          the root key Secret holds no usable key
 
 Policy: what a user can mend becomes a condition in the object's status and is not retried until
@@ -61,6 +62,10 @@ class RenderError(OperatorError):
 
 class OwnerGoneError(OperatorError):
     """The object that we work for was deleted meanwhile; there is nothing left to do."""
+
+
+class MissingKindError(OperatorError):
+    """The cluster does not know one of our kinds; the message says what to install."""
 
 
 class RootKeyError(OperatorError):

@@ -10,7 +10,9 @@ from aiohttp import web
 
 from endpoint_operator import names
 from endpoint_operator.cache import Live, Ref
-from endpoint_operator.cluster import ApiCluster
+from endpoint_operator.cluster import ApiCluster, release_secrets
+from endpoint_operator.errors import MissingKindError
+from endpoint_operator.settings import Settings
 from helpers import builders
 from helpers.scripted_api import ScriptedApi, answer, failure, scripted_api
 from kube_api import Conflict
@@ -27,7 +29,16 @@ def endpoint(version: int, *, generation: int = 1) -> Object:
     return body | {"metadata": meta}
 
 
-def config(version: int, *, managed: bool) -> Object:
+OWNER = {
+    "apiVersion": names.API_VERSION,
+    "kind": "InferenceEndpoint",
+    "name": "qwen",
+    "uid": "uid-1",
+    "controller": True,
+}
+
+
+def config(version: int, *, managed: bool = True, owner: Object | None = OWNER) -> Object:
     labels = {names.MANAGED_BY: names.MANAGER} if managed else {}
     meta = {
         "namespace": "team-a",
@@ -35,6 +46,7 @@ def config(version: int, *, managed: bool) -> Object:
         "uid": "c",
         "resourceVersion": str(version),
         "labels": labels,
+        "ownerReferences": [owner] if owner else [],
     }
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}
 
@@ -82,8 +94,8 @@ async def test_what_is_gone_is_forgotten_when_asked_for(played: Played) -> None:
 
 async def test_a_successor_that_comes_while_we_ask_stays(played: Played) -> None:
     script, cluster = played
-    cluster.observe("ADDED", config(5, managed=True))
-    successor = config(9, managed=True)
+    cluster.observe("ADDED", config(5))
+    successor = config(9)
     successor["metadata"]["uid"] = "successor"
 
     async def too_late(request: web.Request) -> web.StreamResponse:
@@ -136,7 +148,7 @@ async def test_a_status_of_something_deleted_is_no_failure(played: Played) -> No
 
 async def test_a_deletion_is_guarded_by_the_uid(played: Played) -> None:
     script, cluster = played
-    live = cluster.observe("ADDED", config(5, managed=True))
+    live = cluster.observe("ADDED", config(5))
     assert live is not None
     script.others.append(answer({}))
     await cluster.delete(live)
@@ -144,10 +156,59 @@ async def test_a_deletion_is_guarded_by_the_uid(played: Played) -> None:
     assert cluster.get(CONFIG) is None
 
 
-async def test_applying_forces_our_fields_under_our_name(played: Played) -> None:
+@pytest.mark.parametrize("force", [True, False])
+async def test_applying_sets_our_fields_under_our_name(played: Played, *, force: bool) -> None:
     script, cluster = played
-    script.others.append(answer(config(6, managed=True)))
-    await cluster.apply(config(5, managed=True))
+    script.others.append(answer(config(6)))
+    await cluster.apply(config(5), force=force)
     assert script.requests[-1].query["fieldManager"] == names.MANAGER
-    assert script.requests[-1].query["force"] == "true"
-    assert cluster.observe("ADDED", config(6, managed=True)) is None
+    assert script.requests[-1].query["force"] == str(force).lower()
+    assert cluster.observe("ADDED", config(6)) is None
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        pytest.param(None, id="nobody"),
+        pytest.param(OWNER | {"apiVersion": "apps/v1", "kind": "Deployment"}, id="a deployment"),
+        pytest.param(OWNER | {"apiVersion": "example.dev/v1"}, id="a kind of the same name"),
+        pytest.param(OWNER | {"controller": False}, id="an owner that is no controller"),
+    ],
+)
+async def test_our_label_on_things_of_others_costs_no_memory(
+    played: Played, owner: Object | None
+) -> None:
+    script, cluster = played
+    assert cluster.observe("ADDED", config(5, owner=owner)) is None
+    assert cluster.get(CONFIG) is None
+    script.others.append(answer(config(5, owner=owner)))
+    assert await cluster.read(CONFIG) is not None
+    assert cluster.get(CONFIG) is None
+
+
+async def test_a_child_that_lost_its_owner_is_forgotten_unless_we_know_better(
+    played: Played,
+) -> None:
+    _, cluster = played
+    observed(cluster, config(5))
+    assert cluster.observe("MODIFIED", config(4, owner=None)) is None
+    assert cluster.get(CONFIG) is not None
+    assert cluster.observe("MODIFIED", config(6, owner=None)) is not None
+    assert cluster.get(CONFIG) is None
+
+
+async def test_the_two_secrets_of_the_release_need_no_owner(settings: Settings) -> None:
+    async with scripted_api() as (_, client):
+        cluster = ApiCluster(client, release_secrets(settings))
+        for ref in release_secrets(settings):
+            body = config(5, owner=None)
+            meta = body["metadata"] | {"namespace": ref.namespace, "name": ref.name}
+            observed(cluster, body | {"kind": "Secret", "metadata": meta})
+            assert cluster.get(ref) is not None
+
+
+async def test_a_cluster_without_our_kinds_is_told_what_to_install(played: Played) -> None:
+    script, cluster = played
+    script.others.append(failure(404))
+    with pytest.raises(MissingKindError, match=r"InferenceEndpoints .*: install the CRDs"):
+        await cluster.load("InferenceEndpoint")

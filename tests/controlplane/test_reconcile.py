@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from endpoint_operator import names
-from endpoint_operator.cache import Ref
+from endpoint_operator.cache import Live, Ref, ref_of
 from endpoint_operator.reconcile import reconcile_endpoint
 from endpoint_operator.settings import Settings
 from helpers import builders
@@ -235,6 +235,30 @@ async def test_a_name_that_is_taken_is_never_touched(make_context: MakeContext) 
     story.cluster.vanish(GATEWAY_SERVICE)
     assert await story.reconcile() is None
     assert story.condition("Accepted")["status"] == "True"
+
+
+class Overtaken(MemoryCluster):
+    """A cluster in which somebody takes a name right after the operator saw that it is free."""
+
+    async def apply(self, obj: Object, *, force: bool = True) -> Live:
+        """Apply, but a foreign object is there first."""
+        if ref_of(obj) == GATEWAY_SERVICE:
+            meta = {"namespace": "team-a", "name": "qwen"}
+            self.put({"apiVersion": "v1", "kind": "Service", "metadata": meta}, seen=False)
+        return await super().apply(obj, force=force)
+
+
+async def test_a_name_that_is_taken_at_the_last_moment_is_never_touched(
+    make_context: MakeContext,
+) -> None:
+    story = Story(make_context)
+    story.cluster = Overtaken(builders.endpoint())
+    story.context = make_context(story.cluster)
+    with pytest.raises(Conflict):
+        await story.reconcile()
+    assert "ownerReferences" not in story.cluster.stored(GATEWAY_SERVICE)["metadata"]
+    await story.reconcile()
+    assert story.condition("Accepted")["reason"] == "NameConflict"
 
 
 async def test_children_of_a_predecessor_are_not_taken_over(settled: Story) -> None:

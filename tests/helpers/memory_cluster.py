@@ -81,13 +81,15 @@ class MemoryCluster:
             raise failure
         return self._stored.get(ref)
 
-    async def apply(self, obj: Object) -> Live:
+    async def apply(self, obj: Object, *, force: bool = True) -> Live:
         """Create an object, or set the given fields and remove those given last time only."""
         ref = ref_of(obj)
         if refusal := self.refusals.get(ref):
             raise refusal
-        self.writes.append(("apply", ref))
         known = self._stored.get(ref)
+        if known and not force:
+            raise Conflict(409, "fields of somebody else")
+        self.writes.append(("apply", ref))
         wanted = obj["metadata"].get("resourceVersion")
         if known and wanted and wanted != known.object["metadata"]["resourceVersion"]:
             raise Conflict(409, "the object has been modified")
