@@ -71,7 +71,7 @@ async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG
 
     Raises ApiErrors, with nothing written: a Secret that can't be read revokes nobody.
     """
-    at = inforce.keyring_ref(context)
+    at = inforce.keyring_ref(context.settings)
     seen = context.cluster.get(at)
     live = seen or await context.cluster.read(at)
     if live is not None and live.controller is not None:

@@ -95,11 +95,6 @@ class Live:
         """Return what a reference to this object says."""
         return _owner(self.object, self.ref.namespace, self.ref.name, self.uid)
 
-    def owner(self) -> Object:
-        """Return the reference of the controlling owner, or an empty one."""
-        owners = self.object["metadata"].get("ownerReferences", ())
-        return next((owner for owner in owners if owner.get("controller")), {})
-
 
 class Cache:
     """The newest known version of each object, also by owner."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from endpoint_operator import keyring
+from endpoint_operator import names
 from endpoint_operator.apikeys import KEYRING, reconcile_api_key, reconcile_keyring
 from endpoint_operator.cache import Live, Object, Ref
 from endpoint_operator.cluster import (
@@ -22,15 +22,22 @@ from endpoint_operator.cluster import (
     CHILD_KINDS,
     INFERENCE_ENDPOINT,
     OWN_KINDS,
-    SECRET,
     ApiCluster,
 )
 from endpoint_operator.context import Context
+from endpoint_operator.errors import RootKeyError
+from endpoint_operator.inforce import keyring_ref
 from endpoint_operator.reconcile import reconcile_endpoint
+from endpoint_operator.rootkey import (
+    ROOT_KEY,
+    ensure_root_key,
+    reconcile_root_key,
+    root_key_ref,
+)
 from endpoint_operator.settings import Settings
 from endpoint_operator.telemetry import bound
-from endpoint_operator.workqueue import WorkQueue
-from kube_api import ApiError, Conflict
+from endpoint_operator.workqueue import LONGEST_PAUSE_SECONDS, WorkQueue
+from kube_api import ApiError, Conflict, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +48,11 @@ STORIES: Final = {
     INFERENCE_ENDPOINT: reconcile_endpoint,
     API_KEY: reconcile_api_key,
     KEYRING.kind: reconcile_keyring,
+    ROOT_KEY.kind: reconcile_root_key,
 }
+
+LONGEST_OUTAGE_PAUSE_SECONDS: Final = 15.0
+"""An outage makes everything late, also what was revoked; a refused object waits for a person."""
 
 
 class Controller:
@@ -105,6 +116,7 @@ class Controller:
             for live in self._cluster.of_kind(kind):
                 self._wake(live)
         self._queue.add(KEYRING)
+        self._queue.add(ROOT_KEY)
 
     async def _work(self, context: Context) -> None:
         while True:
@@ -116,15 +128,21 @@ class Controller:
                 self._queue.done(ref)
 
     async def _reconcile(self, context: Context, ref: Ref) -> None:
-        """Run one story; whatever fails is tried again later and never stops the others."""
+        """Run one story; whatever fails is tried again later and never stops the others.
+
+        Raises RootKeyError, with which no story can go on.
+        """
         try:
             outcome = await STORIES[ref.kind](context, ref)
         except Conflict as error:
             pause = self._queue.retry(ref)
             logger.debug("changed meanwhile, again in %.2f s: %s", pause, error)
         except ApiError as error:
-            pause = self._queue.retry(ref, at_least=error.retry_after)
+            longest = longest_pause(error)
+            pause = self._queue.retry(ref, at_least=error.retry_after, at_most=longest)
             logger.warning("failed, again in %.2f s: %s", pause, error)
+        except RootKeyError:
+            raise
         except Exception:
             pause = self._queue.retry(ref)
             logger.exception("failed unexpectedly, again in %.2f s", pause)
@@ -141,29 +159,20 @@ class Controller:
             ended()
 
 
+def longest_pause(error: ApiError) -> float:
+    """Return how many seconds the pauses after a failure may grow to."""
+    outage = isinstance(error, Unavailable)
+    return LONGEST_OUTAGE_PAUSE_SECONDS if outage else LONGEST_PAUSE_SECONDS
+
+
 def concerned(live: Live, settings: Settings) -> list[Ref]:
     """Return what has to be looked at when an object changed: itself, its owner, the keyring."""
-    ref = live.ref
-    if ref == Ref(SECRET, settings.release_namespace, settings.keyring_secret):
+    if live.ref == keyring_ref(settings):
         return [KEYRING]
-    owner = live.owner()
-    name = ref.name if ref.kind in OWN_KINDS else owner.get("name", "")
-    kind = ref.kind if ref.kind in OWN_KINDS else owner.get("kind", "")
-    if kind == INFERENCE_ENDPOINT:
-        return [Ref(kind, ref.namespace, name)]
-    if kind == API_KEY:
-        return [Ref(kind, ref.namespace, name), KEYRING]
-    return []
-
-
-async def ensure_root_key(cluster: ApiCluster, settings: Settings) -> bytes:
-    """Return the root key; make it if there is none. Raises RootKeyError and ApiErrors."""
-    namespace, name = settings.release_namespace, settings.root_key_secret
-    live = await cluster.read(Ref(SECRET, namespace, name))
-    if live is None:
-        made = keyring.root_key_secret(namespace, name, secrets.token_bytes(keyring.KEY_BYTES))
-        try:
-            live = await cluster.create(made)
-        except Conflict:  # another operator was faster
-            return await ensure_root_key(cluster, settings)
-    return keyring.read_root_key(live.object)
+    if live.ref == root_key_ref(settings):
+        return [ROOT_KEY]
+    owner = live.as_owner() if live.ref.kind in OWN_KINDS else live.controller
+    if owner is None or owner.group != names.GROUP:
+        return []
+    ref = Ref(owner.kind, owner.namespace, owner.name)
+    return {INFERENCE_ENDPOINT: [ref], API_KEY: [ref, KEYRING]}.get(owner.kind, [])

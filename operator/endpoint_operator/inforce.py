@@ -17,6 +17,7 @@ from endpoint_operator.cache import Live, Object, Ref
 from endpoint_operator.cluster import SECRET
 from endpoint_operator.context import Context
 from endpoint_operator.errors import InvalidObjectError, ScopeNotAllowedError
+from endpoint_operator.settings import Settings
 
 
 def accepted(context: Context, live: Live) -> ApiKey:
@@ -107,13 +108,13 @@ class View:
 
 def view(context: Context, asked: Mapping[Ref, Live | None] | None = None) -> View:
     """Return what is known now."""
-    ring = context.cluster.get(keyring_ref(context))
+    ring = context.cluster.get(keyring_ref(context.settings))
     return View(context, ring.object if ring else None, asked or {})
 
 
-def keyring_ref(context: Context) -> Ref:
+def keyring_ref(settings: Settings) -> Ref:
     """Return the address of the keyring's Secret."""
-    return Ref(SECRET, context.settings.release_namespace, context.settings.keyring_secret)
+    return Ref(SECRET, settings.release_namespace, settings.keyring_secret)
 
 
 def _key(secret: Live) -> str:

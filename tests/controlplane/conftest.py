@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from endpoint_operator.context import Context
@@ -24,7 +26,7 @@ def settings() -> Settings:
 @pytest.fixture
 def make_context(settings: Settings) -> MakeContext:
     """Contexts whose time stands still and whose dice always show the next number."""
-    rolls = iter(range(256))
+    rolls = itertools.count()
 
     def make(cluster: MemoryCluster) -> Context:
         return Context(
@@ -32,7 +34,7 @@ def make_context(settings: Settings) -> MakeContext:
             settings=settings,
             root_key=b"r" * 32,
             now=lambda: "2026-11-21T12:00:00Z",
-            entropy=lambda size: bytes([next(rolls)]) * size,
+            entropy=lambda size: next(rolls).to_bytes(size, "big"),
         )
 
     return make

@@ -31,12 +31,13 @@ class Story:
         """Reconcile these and what follows from them; return the writes."""
         self.cluster.writes.clear()
         waiting = list(refs or (KEY,))
-        for _ in range(50):
+        for _ in range(1000):
             if not waiting:
                 return list(self.cluster.writes)
             ref = waiting.pop(0)
             story = reconcile_keyring if ref == KEYRING else reconcile_api_key
-            waiting += (await story(self.context, ref)).then
+            then = (await story(self.context, ref)).then
+            waiting += [other for other in then if other not in waiting]
         raise AssertionError("it never settles")
 
     def ready(self, ref: Ref = KEY) -> Object:
@@ -298,3 +299,50 @@ async def test_without_any_key_the_keyring_is_empty_and_there(make_context: Make
     story = Story(make_context)
     await story.settle(KEYRING)
     assert story.listed() == set()
+
+
+def wide_keys(count: int) -> list[Object]:
+    """Return ApiKeys of which some 310 fill the keyring."""
+    endpoints = [f"{number:04d}".rjust(40, "e") for number in range(64)]
+    return [
+        builders.api_key(f"k{number}", uid=f"uid-{number}", endpoints=endpoints)
+        for number in range(count)
+    ]
+
+
+async def test_a_key_for_which_there_is_no_room_says_so_until_there_is(
+    make_context: MakeContext,
+) -> None:
+    keys = wide_keys(330)
+    refs = [Ref("ApiKey", "team-a", key["metadata"]["name"]) for key in keys]
+    story = Story(make_context, *keys)
+    await story.settle(*refs)
+    outside = [ref for ref in refs if (ref.namespace, ref.name) not in story.listed()]
+    assert 0 < len(outside) < 30
+    assert {story.ready(ref)["reason"] for ref in outside} == {"KeyringFull"}
+    assert await story.settle(*refs, KEYRING) == []
+    inside = next(ref for ref in refs if ref not in outside)
+    story.cluster.remove(inside)
+    await story.settle(KEYRING)
+    assert (inside.namespace, inside.name) not in story.listed()
+    assert [story.ready(ref)["reason"] for ref in outside].count("InForce") == 1
+
+
+@pytest.mark.parametrize("name", ["vllm-endpoints-keyring", "vllm-endpoints-root-key"])
+async def test_the_operators_own_secrets_are_no_api_keys(
+    make_context: MakeContext, name: str
+) -> None:
+    owner = builders.api_key(namespace=builders.RELEASE_NAMESPACE, secretName=name)
+    story, ref = Story(make_context, owner), Ref("ApiKey", builders.RELEASE_NAMESPACE, "ci")
+    assert ("apply", Ref("Secret", builders.RELEASE_NAMESPACE, name)) not in await story.settle(ref)
+    assert story.ready(ref)["reason"] == "NameConflict"
+    assert "choose another spec.secretName" in story.ready(ref)["message"]
+
+
+async def test_a_keyring_of_somebody_else_is_not_written(story: Story) -> None:
+    ring = story.cluster.stored(RING)
+    reference = forged("x", "x", "other", "u")["metadata"]["ownerReferences"]
+    meta = ring["metadata"] | {"ownerReferences": reference}
+    story.cluster.put(ring | {"metadata": meta})
+    story.cluster.remove(KEY)
+    assert await story.settle(KEYRING) == []

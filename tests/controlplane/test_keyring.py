@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 
 import pytest
 
@@ -57,6 +58,72 @@ def test_a_damaged_keyring_is_an_empty_one(text: str) -> None:
     data = {"keyring.json": base64.b64encode(text.encode()).decode()}
     assert keyring.read_keyring(builders.secret("ring", "ns", data)) == set()
     assert keyring.read_keyring(None) == set()
+
+
+def test_a_keyring_is_parsed_once_however_often_it_is_asked() -> None:
+    entries = [keyring.entry(parse_api_key(builders.api_key(name)), f"sk-{name}") for name in "ab"]
+    secret = keyring.keyring_secret("ns", "ring", entries)
+    first = keyring.listed(secret, "team-a", "a")
+    assert first == entries[0]
+    assert keyring.listed(secret, "team-a", "a") is first
+    assert keyring.listed(secret, "team-b", "a") is None
+
+
+def long_entry(number: int, *, key: str = "sk", scope: int = 64) -> keyring.Entry:
+    """Return an entry of some 2.9 KiB, so that 310 fill a keyring."""
+    endpoints = tuple(f"{name:04d}".rjust(40, "e") for name in range(scope))
+    return keyring.Entry("team-a", f"k{number:04d}", keyring.digest(f"{key}{number}"), endpoints)
+
+
+def text_of(entries: Iterable[keyring.Entry]) -> str:
+    return keyring.read_field(keyring.keyring_secret("ns", "ring", entries), "keyring.json")
+
+
+@pytest.fixture(scope="module")
+def full() -> set[keyring.Entry]:
+    """A keyring in which there is no room for another long entry."""
+    entries = keyring.fitting(map(long_entry, range(400, 800)), ())
+    assert len(entries) < 400
+    return entries
+
+
+def test_a_keyring_stays_under_the_size_of_a_secret(full: set[keyring.Entry]) -> None:
+    assert keyring.LARGEST_BYTES - 3000 < len(text_of(full)) <= keyring.LARGEST_BYTES
+
+
+def test_keys_in_a_full_keyring_stay_before_new_ones(full: set[keyring.Entry]) -> None:
+    new = long_entry(0)
+    assert keyring.fitting({*full, new}, full) == full
+    ring = keyring.keyring_secret("ns", "ring", full)
+    assert not keyring.has_room(ring, new)
+    assert keyring.has_room(ring, next(iter(full)))
+
+
+def test_a_removal_from_a_full_keyring_counts_and_makes_room(full: set[keyring.Entry]) -> None:
+    wanted = {*full, long_entry(0), long_entry(1)} - {min(full)}
+    kept = keyring.fitting(wanted, full)
+    assert min(full) not in kept
+    assert kept == {*full, long_entry(0)} - {min(full)}
+
+
+def test_a_replaced_key_of_a_full_keyring_stays_before_new_ones(full: set[keyring.Entry]) -> None:
+    old = max(full)
+    replaced = keyring.Entry(old.namespace, old.name, keyring.digest("new"), old.endpoints)
+    kept = keyring.fitting({*full, replaced, long_entry(0)} - {old}, full)
+    assert kept == {*full, replaced} - {old}
+
+
+def test_a_scope_that_no_longer_fits_stays_as_it_was() -> None:
+    small = long_entry(0, scope=1)
+    others = [*map(long_entry, range(1000, 1400)), *(long_entry(n, scope=1) for n in range(20))]
+    before = keyring.fitting([small, *others], [small])
+    assert keyring.fitting({*before, long_entry(0)} - {small}, before) == before
+
+
+def test_a_keyring_that_is_too_long_already_still_shrinks(full: set[keyring.Entry]) -> None:
+    before = {*full, *map(long_entry, range(20))}
+    narrowed = {long_entry(number, scope=1) for number in range(20)}
+    assert narrowed <= keyring.fitting({*full, *narrowed}, before)
 
 
 def test_a_root_key_can_be_read_back() -> None:

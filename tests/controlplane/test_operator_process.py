@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
+from endpoint_operator import names
 from endpoint_operator.__main__ import leaves
 from endpoint_operator.apikeys import KEYRING
 from endpoint_operator.cache import Live, Ref
-from endpoint_operator.controller import concerned
+from endpoint_operator.controller import concerned, longest_pause
 from endpoint_operator.errors import SettingsError
+from endpoint_operator.rootkey import ROOT_KEY
 from endpoint_operator.settings import Settings, load_settings
 from endpoint_operator.telemetry import JsonFormatter, bound
 from helpers import builders
+from kube_api import Invalid, Unavailable
 
 GIVEN = {
     "VLLM_ENDPOINTS_RELEASE_NAMESPACE": "vllm-system",
@@ -78,7 +81,15 @@ def owned(kind: str, owner_kind: str) -> Live:
     meta = {
         "namespace": "team-a",
         "name": "child",
-        "ownerReferences": [{"kind": owner_kind, "name": "owner", "uid": "u", "controller": True}],
+        "ownerReferences": [
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": owner_kind,
+                "name": "owner",
+                "uid": "u",
+                "controller": True,
+            }
+        ],
     }
     return Live({"kind": kind, "metadata": meta})
 
@@ -105,6 +116,9 @@ def owned(kind: str, owner_kind: str) -> Live:
         pytest.param(
             Live(builders.secret("keyring", "vllm-system", {})), [KEYRING], id="the keyring"
         ),
+        pytest.param(
+            Live(builders.secret("root-key", "vllm-system", {})), [ROOT_KEY], id="the root key"
+        ),
         pytest.param(owned("Service", "Other"), [], id="child of somebody else"),
         pytest.param(Live(builders.secret("x", "team-a", {})), [], id="nobody's"),
     ],
@@ -112,6 +126,11 @@ def owned(kind: str, owner_kind: str) -> Live:
 def test_a_change_wakes_what_it_concerns(live: Live, expected: list[Ref]) -> None:
     settings: Settings = load_settings(GIVEN)
     assert concerned(live, settings) == expected
+
+
+def test_an_outage_is_asked_about_more_often_than_a_refusal() -> None:
+    assert longest_pause(Unavailable(503, "later")) == 15
+    assert longest_pause(Invalid(422, "no")) == 300
 
 
 def test_errors_are_found_in_groups_of_groups() -> None:

@@ -93,6 +93,13 @@ async def test_pauses_stop_growing(queue: WorkQueue[str]) -> None:
     assert longest == LONGEST_PAUSE_SECONDS
 
 
+async def test_pauses_stop_growing_sooner_where_that_is_asked_for(queue: WorkQueue[str]) -> None:
+    for _ in range(100):
+        longest = queue.retry("a", at_most=15)
+    assert longest == 15
+    assert queue.retry("a", at_least=60, at_most=15) == 60
+
+
 async def test_pauses_are_scattered(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue(later=clock.later, scatter=lambda: 0.0)
     assert queue.retry("a") == 0.025

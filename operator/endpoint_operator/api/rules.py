@@ -113,8 +113,9 @@ SCOPE: Final = matches(
     " endpoint of the cluster",
 )
 SECRET_NAME: Final = matches(
-    "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-    "use lower-case letters, digits, dashes and dots, with a letter or digit at both ends",
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    "use lower-case letters, digits, dashes and dots, with a letter or digit at both ends and on"
+    " both sides of each dot",
 )
 
 _RESERVED: Final = ", ".join(f"'{name}'" for name in names.RESERVED_NAMES)
