@@ -77,6 +77,15 @@ def test_whole_numbers_are_quantities_too() -> None:
     assert parse_endpoint(body).spec.resources.requests.cpu == "4"
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["model-impl", "config-format", "api-server-count", "portal", "seed", "ssl-cert-reqs"],
+)
+def test_an_option_that_only_begins_like_an_owned_one_is_the_users(option: str) -> None:
+    body = builders.endpoint(engine={"config": {option: 1}})
+    assert parse_endpoint(body).spec.engine.config == {option: 1}
+
+
 @pytest.mark.parametrize("count", [True, "1", 1.0])
 def test_nothing_is_converted_into_a_number(count: object) -> None:
     with pytest.raises(InvalidObjectError, match=r"spec\.gpu\.count: must be a whole number"):

@@ -2,7 +2,8 @@
 
 ``engine.config`` takes vLLM's long option names as they are, so that no flag is mirrored here and
 goes stale. Only what would break the contract between operator, gateway and engine is refused, in
-both spellings that vLLM accepts (``api-key`` and ``api_key``).
+every spelling that vLLM accepts: ``api-key``, ``api_key``, the beginning of it (its parser is
+argparse, which completes ``api-ke``), and with a nested name behind it (``api-key.x``).
 """
 
 from __future__ import annotations
@@ -20,8 +21,16 @@ OWNED: Final = {
     "api-key": "the operator makes the engine's own key; give clients keys with ApiKey objects",
     "shutdown-timeout": "use spec.engine.drainTimeout instead",
     "config": "put vLLM's options directly into spec.engine.config",
+    "uds": "the engine must listen where the gateway reaches it; remove it",
+    "headless": "the engine must answer HTTP itself; remove it",
+    "ssl-keyfile": "the gateway speaks plain HTTP to engines; remove it",
+    "ssl-certfile": "the gateway speaks plain HTTP to engines; remove it",
+    "ssl-ca-certs": "the gateway speaks plain HTTP to engines; remove it",
 }
 """Owned options in dash form, each with its remedy."""
+
+FLAGS: Final = frozenset({"headless"})
+"""Owned options that are true or false."""
 
 PARALLEL_SIZES: Final = frozenset(
     {"tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"}
@@ -40,6 +49,15 @@ def dashed(option: str) -> str:
     return head.replace("_", "-") + dot + rest
 
 
+def meant(option: str) -> str | None:
+    """Return the owned option that an option is, is short for, or sets a part of; None if none.
+
+    No option that users may set begins an owned one's name.
+    """
+    head = dashed(option).partition(".")[0]
+    return next((owned for owned in OWNED if owned.startswith(head)), None)
+
+
 def message(option: str) -> str:
     """Return why an owned option is refused."""
     return f"{option} is set by the operator: {OWNED[option]}"
@@ -51,8 +69,8 @@ def check_name(option: str) -> str:
         raise PydanticCustomError(
             "option", "is not an option; write vLLM's long name without dashes in front of it"
         )
-    if dashed(option) in OWNED:
-        raise PydanticCustomError("option", "{text}", {"text": message(dashed(option))})
+    if owned := meant(option):
+        raise PydanticCustomError("option", "{text}", {"text": message(owned)})
     return option
 
 
@@ -67,7 +85,7 @@ def schema() -> dict[str, Any]:
     """Return the schema of ``engine.config``.
 
     CEL sees only declared properties, so the owned options are declared, and each is refused with
-    its remedy; everything else passes through untouched.
+    its remedy; everything else passes through untouched, and the model looks at it again.
     """
     spellings = {option: sorted({option, option.replace("-", "_")}) for option in OWNED}
     return {
@@ -75,11 +93,8 @@ def schema() -> dict[str, Any]:
         "maxProperties": MOST_OPTIONS,
         "x-kubernetes-preserve-unknown-fields": True,
         "properties": {
-            spelling: {
-                "description": "Owned by the operator and refused.",
-                "x-kubernetes-int-or-string": True,
-            }
-            for spelled in spellings.values()
+            spelling: {"description": "Owned by the operator and refused.", **_type(option)}
+            for option, spelled in spellings.items()
             for spelling in spelled
         },
         "x-kubernetes-validations": [
@@ -90,6 +105,11 @@ def schema() -> dict[str, Any]:
             for option, spelled in spellings.items()
         ],
     }
+
+
+def _type(option: str) -> dict[str, Any]:
+    """Return the type of the values that an owned option would have."""
+    return {"type": "boolean"} if option in FLAGS else {"x-kubernetes-int-or-string": True}
 
 
 def _cel_name(name: str) -> str:
