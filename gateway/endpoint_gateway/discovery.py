@@ -3,30 +3,36 @@
 Run by app. Turns objects into an immutable Catalog and a keyring, and swaps each whole; a request
 that has begun keeps the one that it began with. Reads four things and writes nothing:
 InferenceEndpoints, the EndpointSlices of their engines, and the two Secrets that the operator keeps
-for us. While the API server is away, or a Secret can't be read as what it should be, the last that
+for us. While the API server is away, or an object can't be read as what it should be, the last that
 was known stays in force.
 """
 
 import asyncio
 import base64
-import binascii
-import hmac
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
-
-import msgspec
 
 from kube_api import Event, Resource, key_of
 
 from .catalog import Catalog, Endpoint, Key, Keyring, Replica
+from .objects import (
+    ENDPOINT_LABEL,
+    Name,
+    Object,
+    engine_key,
+    parse_endpoint,
+    parse_keyring,
+    parse_slice,
+)
 from .settings import StaticBackend
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 ENDPOINTS = Resource(
     "serving.vllm-endpoints.dev", "v1alpha1", "inferenceendpoints", "InferenceEndpoint"
@@ -34,14 +40,8 @@ ENDPOINTS = Resource(
 SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 SECRETS = Resource("", "v1", "secrets", "Secret")
 
-ENDPOINT_LABEL = "serving.vllm-endpoints.dev/endpoint"
-_SERVICE_LABEL = "kubernetes.io/service-name"
-
 _SETTLE_SECONDS = 0.05
 """Events come in bursts (a rollout, a restart); the catalog is built once per burst."""
-
-Object = dict[str, Any]
-Name = tuple[str, str]
 
 
 class Watch(Protocol):
@@ -127,8 +127,7 @@ class WatchedDirectory:
             if event.type == "SYNCED":
                 self._unsynced.discard("endpoints")
             else:
-                parsed = None if event.type == "DELETED" else parse_endpoint(event.object)
-                _put(self._endpoints, key_of(event.object), parsed)
+                _take(event, self._endpoints, parse_endpoint)
             self._changed()
 
     async def _follow_slices(self) -> None:
@@ -136,8 +135,7 @@ class WatchedDirectory:
             if event.type == "SYNCED":
                 self._unsynced.discard("slices")
             else:
-                parsed = None if event.type == "DELETED" else parse_slice(event.object)
-                _put(self._slices, key_of(event.object), parsed)
+                _take(event, self._slices, parse_slice)
             self._changed()
 
     async def _follow_secret(self, name: str, take: Callable[[Object], None]) -> None:
@@ -183,11 +181,18 @@ class WatchedDirectory:
         self._on_change(self.catalog)
 
 
-def _put(store: dict[Name, Any], name: Name, value: object | None) -> None:
-    if value is None:
+def _take(event: Event, store: dict[Name, _T], parse: Callable[[Object], _T | None]) -> None:
+    """Take over what an event says of one object, which must not be able to stop all others."""
+    name = key_of(event.object)
+    try:
+        parsed = None if event.type == "DELETED" else parse(event.object)
+    except ValueError as error:
+        logger.error("%s/%s is not as it should be (%s); what was known of it stays", *name, error)
+        return
+    if parsed is None:
         store.pop(name, None)
     else:
-        store[name] = value
+        store[name] = parsed
 
 
 def build_catalog(
@@ -208,78 +213,4 @@ def build_catalog(
             replicas=tuple(sorted(set(replicas.get((endpoint.namespace, endpoint.name), ())))),
         )
         for uid, endpoint in endpoints
-    )
-
-
-def engine_key(root_key: bytes, uid: str) -> str:
-    """Return the key of the endpoint with this UID; the operator computes the same one."""
-    digest = hmac.new(root_key, f"engine-key/{uid}/1".encode(), sha256).hexdigest()
-    return f"sk-engine-{digest}"
-
-
-def parse_endpoint(obj: Object) -> tuple[str, Endpoint] | None:
-    """Return UID and endpoint; None where no spec was accepted yet, so that nothing is served."""
-    metadata = obj["metadata"]
-    served_names = (obj.get("status") or {}).get("servedNames")
-    if not served_names:
-        return None
-    model = (obj.get("spec") or {}).get("model") or {}
-    return metadata["uid"], Endpoint(
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        created=int(datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()),
-        served_names=tuple(served_names),
-        source=model.get("source", ""),
-    )
-
-
-def parse_slice(obj: Object) -> tuple[Name, tuple[Replica, ...]] | None:
-    """Return whose engines these are and where; None where the slice is no engine Service's.
-
-    Only what is ready and not terminating: vLLM's /health stays 200 while it drains, so that this
-    is the only sign.
-    """
-    labels = obj["metadata"].get("labels") or {}
-    name = labels.get(ENDPOINT_LABEL)
-    ports = [each["port"] for each in obj.get("ports") or () if each.get("name") == "http"]
-    if name is None or labels.get(_SERVICE_LABEL) != f"{name}-engine" or not ports:
-        return None
-    replicas = tuple(
-        Replica(each["addresses"][0], ports[0])
-        for each in obj.get("endpoints") or ()
-        if _takes_requests(each.get("conditions") or {})
-    )
-    return (obj["metadata"]["namespace"], name), replicas
-
-
-def _takes_requests(conditions: Object) -> bool:
-    # by the API an absent `ready` means unknown and is to be read as true
-    return conditions.get("ready") is not False and not conditions.get("terminating")
-
-
-def parse_keyring(document: bytes, *, release_namespace: str) -> Keyring:
-    """Return the keys of the operator's keyring. Raises ValueError, KeyError, TypeError.
-
-    "*/*" opens the cluster only for keys of the release namespace; whoever may write an ApiKey
-    elsewhere would else open all of it.
-    """
-    content = msgspec.json.decode(document)
-    if content["version"] != 1:
-        raise ValueError("unknown version")
-    keys = (_parse_key(entry, release_namespace) for entry in content["keys"])
-    return {key.digest: key for key in keys}
-
-
-def _parse_key(entry: Object, release_namespace: str) -> Key:
-    names = frozenset(entry["endpoints"])
-    try:
-        digest = binascii.unhexlify(entry["sha256"])
-    except binascii.Error as error:
-        raise ValueError("not a digest") from error
-    return Key(
-        digest=digest,
-        namespace=entry["namespace"],
-        name=entry["name"],
-        endpoints=None if "*" in names else names,
-        everywhere="*/*" in names and entry["namespace"] == release_namespace,
     )

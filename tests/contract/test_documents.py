@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint_gateway import discovery
+from endpoint_gateway import discovery, objects
 from endpoint_gateway.catalog import Endpoint, Keyring
 from endpoint_operator import keyring, names, status
 from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
@@ -31,12 +31,12 @@ def api_key(namespace: str, endpoints: list[str]) -> ApiKey:
 def as_gateway_reads(*entries: keyring.Entry) -> Keyring:
     secret = keyring.keyring_secret(RELEASE_NAMESPACE, "keyring", entries)
     document = base64.b64decode(secret["data"]["keyring.json"])
-    return discovery.parse_keyring(document, release_namespace=RELEASE_NAMESPACE)
+    return objects.parse_keyring(document, release_namespace=RELEASE_NAMESPACE)
 
 
 @given(root_key=st.binary(min_size=32, max_size=64), uid=st.text(min_size=1, max_size=40))
 def test_both_derive_the_same_key_for_an_engine(root_key: bytes, uid: str) -> None:
-    assert keyring.engine_key(root_key, uid) == discovery.engine_key(root_key, uid)
+    assert keyring.engine_key(root_key, uid) == objects.engine_key(root_key, uid)
 
 
 def test_the_key_of_an_engine_never_changes_with_a_release() -> None:
@@ -104,7 +104,7 @@ def with_status(accepted: status.Finding, facts: status.Facts | None) -> dict[st
 
 def test_an_accepted_endpoint_is_routed_by_its_served_names() -> None:
     facts = status.Facts(url="u", served_names=["a", "b"], image="i")
-    parsed = discovery.parse_endpoint(with_status(status.ACCEPTANCE, facts))
+    parsed = objects.parse_endpoint(with_status(status.ACCEPTANCE, facts))
     assert parsed is not None
     uid, routed = parsed
     assert (uid, routed.namespace, routed.name) == ("the-uid", "team-a", "qwen")
@@ -113,7 +113,7 @@ def test_an_accepted_endpoint_is_routed_by_its_served_names() -> None:
 
 def test_an_endpoint_that_was_never_accepted_is_not_routed() -> None:
     refused = status.Finding(holds=False, reason=status.INVALID_SPEC, message="m")
-    assert discovery.parse_endpoint(with_status(refused, None)) is None
+    assert objects.parse_endpoint(with_status(refused, None)) is None
 
 
 def children() -> dict[tuple[str, str], dict[str, Any]]:
@@ -137,15 +137,15 @@ def test_slices_of_the_engine_service_are_found_and_read() -> None:
         ],
         "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}],
     }
-    assert discovery.ENDPOINT_LABEL in slice_["metadata"]["labels"]
-    assert discovery.parse_slice(slice_) == (("team-a", "qwen"), (("10.0.0.1", 8000),))
+    assert objects.ENDPOINT_LABEL in slice_["metadata"]["labels"]
+    assert objects.parse_slice(slice_) == (("team-a", "qwen"), (("10.0.0.1", 8000),))
 
 
 def test_slices_of_the_service_that_leads_to_the_gateway_are_not_replicas() -> None:
     service = children()["Service", "qwen"]
     labels = service["metadata"]["labels"] | {"kubernetes.io/service-name": "qwen"}
     slice_ = {"metadata": {"name": "s", "namespace": "team-a", "labels": labels}, "ports": []}
-    assert discovery.parse_slice(slice_) is None
+    assert objects.parse_slice(slice_) is None
 
 
 def test_the_engine_service_publishes_ready_pods_only() -> None:

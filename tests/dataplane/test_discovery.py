@@ -4,77 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import AsyncIterator
-from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from endpoint_gateway.catalog import Catalog, Replica
-from endpoint_gateway.discovery import (
-    WatchedDirectory,
-    engine_key,
-    parse_endpoint,
-    parse_keyring,
-    parse_slice,
+from endpoint_gateway.discovery import WatchedDirectory
+from endpoint_gateway.objects import engine_key
+from helpers.cluster_objects import (
+    ROOT_KEY,
+    Object,
+    address,
+    engine_slice,
+    iep,
+    keyring_secret,
+    secret,
 )
 from kube_api import Event, Resource
-
-Object = dict[str, Any]
-ROOT_KEY = bytes(range(32))
-
-
-def iep(name: str = "qwen", **status: Any) -> Object:
-    return {
-        "metadata": {
-            "namespace": "team-a",
-            "name": name,
-            "uid": f"uid-{name}",
-            "creationTimestamp": "2026-11-21T06:00:00Z",
-        },
-        "spec": {"model": {"source": "hf://org/tiny"}},
-        "status": status or {"servedNames": ["tiny"]},
-    }
-
-
-def address(ip: str, **conditions: Any) -> Object:
-    return {"addresses": [ip], "conditions": conditions}
-
-
-def engine_slice(*addresses: Object, name: str = "qwen", **fields: Any) -> Object:
-    labels = {
-        "serving.vllm-endpoints.dev/endpoint": name,
-        "kubernetes.io/service-name": f"{name}-engine",
-    }
-    return {
-        "metadata": {"namespace": "team-a", "name": f"{name}-engine-x", "labels": labels},
-        "endpoints": list(addresses),
-        "ports": [{"name": "http", "port": 8000}],
-        **fields,
-    }
-
-
-def secret(**data: bytes) -> Object:
-    encoded = {name: base64.b64encode(value).decode() for name, value in data.items()}
-    return {
-        "metadata": {"namespace": "system", "name": "x"},
-        "data": {name.replace("_", "-"): value for name, value in encoded.items()},
-    }
-
-
-def keyring_secret(*names: str) -> Object:
-    keys = [
-        {
-            "sha256": sha256(name.encode()).hexdigest(),
-            "namespace": "team-a",
-            "name": name,
-            "endpoints": ["*"],
-        }
-        for name in names
-    ]
-    document = json.dumps({"version": 1, "keys": keys}).encode()
-    return {**secret(), "data": {"keyring.json": base64.b64encode(document).decode()}}
 
 
 class Cluster:
@@ -172,7 +119,7 @@ async def test_it_is_not_ready_before_all_is_known(missing: str) -> None:
             followed.cluster.keyring(keyring_secret("sk-1"))
         if missing != "root key":
             followed.cluster.root_key(secret(root_key=ROOT_KEY))
-        await asyncio.sleep(0.02)
+        await followed.settled()
         assert not followed.directory.ready
 
 
@@ -262,63 +209,56 @@ async def test_a_secret_that_vanishes_revokes_nobody(caplog: pytest.LogCaptureFi
     assert "stays in force" in caplog.text
 
 
-READY = {
-    "ready": ({"ready": True}, True),
-    "unknown": ({}, True),
-    "null": ({"ready": None, "terminating": None}, True),
-    "not ready": ({"ready": False}, False),
-    "terminating": ({"ready": True, "terminating": True}, False),
-    "serving while terminating": ({"ready": False, "serving": True, "terminating": True}, False),
+MALFORMED = {
+    "a port without a number": engine_slice(
+        address("10.0.0.9"), ports=[{"name": "http"}, {"name": "http", "port": None}]
+    ),
+    "a port that is none": engine_slice(
+        address("10.0.0.9"), ports=[{"name": "http", "port": "8000"}]
+    ),
+    "a port that can't be": engine_slice(
+        address("10.0.0.9"), ports=[{"name": "http", "port": 70000}]
+    ),
+    "ports that are none": engine_slice(address("10.0.0.9"), ports="http"),
+    "an address without address": engine_slice({"conditions": {}}),
+    "no addresses": engine_slice({"addresses": []}),
+    "an address that is a number": engine_slice({"addresses": [7]}),
+    "conditions that are a text": engine_slice({"addresses": ["10.0.0.9"], "conditions": "ready"}),
+    "endpoints that are a text": engine_slice(endpoints="10.0.0.9"),
 }
 
 
-@pytest.mark.parametrize(("conditions", "expected"), READY.values(), ids=READY)
-def test_only_what_is_ready_and_stays_gets_requests(conditions: Object, expected: bool) -> None:
-    parsed = parse_slice(engine_slice(address("10.0.0.1", **conditions)))
-    assert parsed == (("team-a", "qwen"), (Replica("10.0.0.1", 8000),) if expected else ())
+@pytest.mark.parametrize("bad", MALFORMED.values(), ids=MALFORMED)
+async def test_a_slice_that_is_none_stops_nobody(bad: Object) -> None:
+    async with Followed() as followed:
+        await followed.start()
+        followed.cluster.slice({**bad, "metadata": {**bad["metadata"], "name": "bad"}})
+        followed.cluster.endpoint(iep("later"))
+        catalog = await followed.swaps.get()
+    assert [each.name for each in catalog.endpoints] == ["later", "qwen"]
+    assert catalog.qualified["team-a", "qwen"].replicas == (Replica("10.0.0.1", 8000),)
 
 
-FOREIGN = {
-    "another Service of the endpoint": {"kubernetes.io/service-name": "qwen"},
-    "no endpoint": {"serving.vllm-endpoints.dev/endpoint": None},
+MALFORMED_ENDPOINTS: dict[str, Object] = {
+    "names that can't be looked up": {"status": {"servedNames": [["x"], {}]}},
+    "names that are a number": {"status": {"servedNames": 7}},
+    "a status that is a text": {"status": "ready"},
+    "a spec that is a list": {"spec": []},
+    "a source that is a number": {"spec": {"model": {"source": 7}}},
+    "a model that is a text": {"spec": {"model": "tiny"}},
+    "no such time": {"metadata": {**iep()["metadata"], "creationTimestamp": "yesterday"}},
 }
 
 
-@pytest.mark.parametrize("labels", FOREIGN.values(), ids=FOREIGN)
-def test_another_services_addresses_are_not_taken(labels: Object) -> None:
-    obj = engine_slice(address("10.0.0.1"))
-    obj["metadata"]["labels"] |= labels
-    assert parse_slice(obj) is None
-
-
-def test_addresses_without_our_port_are_not_taken() -> None:
-    assert parse_slice(engine_slice(address("10.0.0.1"), ports=[{"name": "x", "port": 1}])) is None
-
-
-@pytest.mark.parametrize("status", [{"conditions": []}, {"servedNames": []}])
-def test_an_endpoint_that_was_never_accepted_is_not_routed(status: Object) -> None:
-    assert parse_endpoint(iep(**status)) is None
-
-
-def test_an_engines_key_is_what_the_operator_makes_it() -> None:
-    # as openssl computes it: printf engine-key/u-1/1 | openssl dgst -sha256 -mac HMAC
-    digest = "e7f2aa5f5a32645420c98c54cf568be880fca6d68129aa03eabf00509e0fd065"
-    assert engine_key(ROOT_KEY, "u-1") == f"sk-engine-{digest}"
-
-
-@pytest.mark.parametrize(
-    ("namespace", "endpoints", "everywhere", "names"),
-    [
-        ("team-a", ["*"], False, None),
-        ("team-a", ["qwen", "small"], False, {"qwen", "small"}),
-        ("team-a", ["*/*"], False, {"*/*"}),
-        ("system", ["*/*"], True, {"*/*"}),
-    ],
-)
-def test_a_key_opens_what_its_entry_says(
-    namespace: str, endpoints: list[str], everywhere: bool, names: set[str] | None
+@pytest.mark.parametrize("bad", MALFORMED_ENDPOINTS.values(), ids=MALFORMED_ENDPOINTS)
+async def test_an_endpoint_that_is_none_stops_nobody_and_stays_as_it_was(
+    bad: Object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    entry = {"sha256": "00" * 32, "namespace": namespace, "name": "ci", "endpoints": endpoints}
-    document = json.dumps({"version": 1, "keys": [entry]}).encode()
-    (key,) = parse_keyring(document, release_namespace="system").values()
-    assert (key.everywhere, key.endpoints) == (everywhere, names)
+    async with Followed() as followed:
+        await followed.start()
+        followed.cluster.endpoint({**iep(), **bad})
+        followed.cluster.endpoint(iep("later"))
+        catalog = await followed.swaps.get()
+    assert [each.name for each in catalog.endpoints] == ["later", "qwen"]
+    assert catalog.qualified["team-a", "qwen"].served_names == ("tiny",)
+    assert "team-a/qwen is not as it should be" in caplog.text
