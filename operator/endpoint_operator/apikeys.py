@@ -98,10 +98,11 @@ async def _due(context: Context, ring: Live | None) -> set[keyring.Entry]:
     Those that are, and whose Secret is not in the cache, are asked for first.
     """
     cluster, before = context.cluster, inforce.View(context, ring.object if ring else None)
+    named = ((live, inforce.named_secret(live)) for live in cluster.of_kind(API_KEY))
     unseen = [
-        inforce.named_secret(live)
-        for live in cluster.of_kind(API_KEY)
-        if before.listed(live) and not before.keys(live)
+        secret
+        for live, secret in named
+        if cluster.get(secret) is None and before.listed(live) and not before.keys(live)
     ]
     asked = dict(zip(unseen, await asyncio.gather(*map(cluster.read, unseen)), strict=True))
     view = inforce.View(context, before.ring, asked)

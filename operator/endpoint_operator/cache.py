@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from endpoint_operator import names
@@ -55,7 +56,7 @@ class Live:
     owns_replicas: bool = False
     applied: bool = False
 
-    @property
+    @cached_property
     def ref(self) -> Ref:
         """The object's address."""
         return ref_of(self.object)

@@ -124,3 +124,17 @@ async def test_what_was_deleted_while_it_was_away_stays_deleted(
     await cluster.eventually(Ref("InferenceEndpoint", namespace, "marker"), is_accepted)
     for child in children(namespace, "qwen"):
         await cluster.gone(child, within=60)
+
+
+async def test_a_child_that_loses_its_owner_is_taken_back(
+    cluster: LiveCluster, namespace: str, operator: OperatorProcess
+) -> None:
+    assert operator.is_running()
+    await cluster.create(manifest("qwen", namespace, replicas=0))
+    owner = await cluster.eventually(Ref("InferenceEndpoint", namespace, "qwen"), is_complete)
+    ref = Ref("Deployment", namespace, "qwen-engine")
+    before = await cluster.must_get(ref)
+    await cluster.patch(ref, {"metadata": {"ownerReferences": None}})
+    after = await cluster.eventually(ref, lambda body: "ownerReferences" in body["metadata"])
+    assert after["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
