@@ -104,6 +104,20 @@ SERVED_NAME: Final = matches(
     "^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
     "use letters, digits and . _ : / @ + - and begin with a letter or digit",
 )
+LONGEST_SERVED_NAME: Final = 256
+
+NAMED: Final = Rule(
+    "has(self.servedNames) || !self.source.matches('^(hf|file)://')"
+    f" || self.source.matches('^(hf://.{{1,{LONGEST_SERVED_NAME}}}"
+    f"|file://.*/[A-Za-z0-9][A-Za-z0-9._@+-]{{0,{LONGEST_SERVED_NAME - 1}}}/*)$')",
+    lambda model: all(
+        SERVED_NAME.holds(name) and len(name) <= LONGEST_SERVED_NAME for name in model.names
+    ),
+    f"source gives no usable name (at most {LONGEST_SERVED_NAME} letters, digits and . _ @ + -,"
+    " beginning with a letter or digit); set servedNames",
+)
+"""The rule that what the model is called by default may be a served name."""
+
 IMAGE: Final = matches(
     "^[a-z0-9][A-Za-z0-9._:/@-]*$", "write an image with a pinned tag, REPOSITORY:TAG"
 )

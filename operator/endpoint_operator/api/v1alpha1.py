@@ -28,7 +28,6 @@ from endpoint_operator.api.faults import parse
 
 HF: Final = "hf://"
 FILE: Final = "file://"
-LONGEST_SERVED_NAME: Final = 256
 
 
 def _integer_as_text(value: Any) -> Any:
@@ -63,7 +62,7 @@ class ModelSpec(Strict):
     )
     served_names: (
         Annotated[
-            list[Annotated[str, Field(max_length=LONGEST_SERVED_NAME), rules.SERVED_NAME]],
+            list[Annotated[str, Field(max_length=rules.LONGEST_SERVED_NAME), rules.SERVED_NAME]],
             Field(min_length=1, max_length=16),
             rules.UNIQUE,
         ]
@@ -87,19 +86,6 @@ class ModelSpec(Strict):
         if self.source.startswith(HF):
             return (self.location,)
         return (self.location.rstrip("/").rpartition("/")[2],)
-
-
-NAMED: Final = rules.Rule(
-    "has(self.servedNames) || !self.source.matches('^(hf|file)://')"
-    f" || self.source.matches('^(hf://.{{1,{LONGEST_SERVED_NAME}}}"
-    f"|file://.*/[A-Za-z0-9][A-Za-z0-9._@+-]{{0,{LONGEST_SERVED_NAME - 1}}}/*)$')",
-    lambda model: all(
-        rules.SERVED_NAME.holds(name) and len(name) <= LONGEST_SERVED_NAME for name in model.names
-    ),
-    f"source gives no usable name (at most {LONGEST_SERVED_NAME} letters, digits and . _ @ + -,"
-    " beginning with a letter or digit); set servedNames",
-)
-"""The rule that what the model is called by default may be a served name."""
 
 
 class EngineSpec(Strict):
@@ -171,7 +157,7 @@ REQUESTS_WITHIN_LIMITS: Final = rules.Rule(
 class InferenceEndpointSpec(Strict):
     """What the user wants of an endpoint."""
 
-    model: Annotated[ModelSpec, NAMED] = Field(
+    model: Annotated[ModelSpec, rules.NAMED] = Field(
         description="Which model is served, and under which names."
     )
     engine: EngineSpec = Field(default=EngineSpec(), description="How vLLM is run.")
@@ -225,7 +211,7 @@ class InferenceEndpointStatus(Strict):
     )
     conditions: Conditions = Field(default=[], description="Accepted, Progressing and Ready.")
     url: str = Field(default="", max_length=1024, description="Base URL for OpenAI clients.")
-    served_names: list[Annotated[str, Field(max_length=LONGEST_SERVED_NAME)]] = Field(
+    served_names: list[Annotated[str, Field(max_length=rules.LONGEST_SERVED_NAME)]] = Field(
         default=[], max_length=16, description="Names of the last accepted spec."
     )
     image: str = Field(default="", max_length=512, description="The engine's image.")
