@@ -5,10 +5,12 @@ Also the fake GPUs, which are nothing but what the node says of itself.
 
 from __future__ import annotations
 
+import os
 import string
 from pathlib import Path
 from typing import Any
 
+from hack.cluster import proxies
 from hack.cluster.api import AdminApi
 from hack.cluster.node import nameservers
 from hack.cluster.processes import run, wait_until
@@ -50,7 +52,8 @@ def traefik_manifest(*, host_ports: bool) -> str:
 def apply(cache: Cache, layout: Layout, manifest: str) -> None:
     """Server-side apply YAML documents as administrator."""
     kubectl: list[str | Path] = [cache.program("kubectl"), f"--kubeconfig={layout.kubeconfig()}"]
-    run([*kubectl, "apply", "--server-side", "--force-conflicts", "-f", "-"], stdin=manifest)
+    command = [*kubectl, "apply", "--server-side", "--force-conflicts", "-f", "-"]
+    run(command, stdin=manifest, env=proxies.past(os.environ))
 
 
 def wait_ready(api: AdminApi, *, ingress: bool) -> None:

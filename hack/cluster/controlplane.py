@@ -6,8 +6,10 @@ needs root, so any number of control planes without a node can run side by side.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from hack.cluster import proxies
 from hack.cluster.processes import Processes
 from hack.cluster.state import POD_CIDR, SERVICE_CIDR, Layout, Settings
 from hack.cluster.toolchain import Cache
@@ -22,7 +24,7 @@ def start(layout: Layout, settings: Settings, processes: Processes, cache: Cache
         "scheduler": ("kube-scheduler", _scheduler(layout)),
     }
     for name, (program, flags) in table.items():
-        processes.start(name, cache.program(program), *flags)
+        processes.start(name, cache.program(program), *flags, env=proxies.without(os.environ))
 
 
 def _etcd(layout: Layout, settings: Settings) -> list[str]:

@@ -7,11 +7,12 @@ routed (CNI ``ptp``), not bridged, so neither ``br_netfilter`` nor iptables is n
 from __future__ import annotations
 
 import json
+import os
 import string
 from pathlib import Path
 from typing import Any
 
-from hack.cluster import host
+from hack.cluster import host, proxies
 from hack.cluster.processes import ClusterError, Processes, run, wait_until
 from hack.cluster.programs import HERE, PAUSE_IMAGE
 from hack.cluster.state import (
@@ -35,7 +36,9 @@ def start_runtime(layout: Layout, processes: Processes, cache: Cache) -> None:
     (network / "10-pods.conflist").write_text(json.dumps(_pod_network(layout)))
     config = layout.dir / "containerd.toml"
     config.write_text(_containerd_config(layout, cache))
-    processes.start("containerd", cache.program("containerd"), "-c", str(config))
+    # the one component that goes out: for images that nobody has loaded
+    env = proxies.past(os.environ)
+    processes.start("containerd", cache.program("containerd"), "-c", str(config), env=env)
     wait_until(
         f"containerd (see {processes.log_file('containerd')})",
         lambda: processes.check() and _ctr(cache, "version", check=False),
@@ -47,6 +50,7 @@ def start_agents(layout: Layout, settings: Settings, processes: Processes, cache
     """Start kubelet and kube-proxy; containerd must run."""
     config = layout.dir / "kubelet.json"
     config.write_text(json.dumps(_kubelet_config(layout, settings)))
+    env = proxies.without(os.environ)
     processes.start(
         "kubelet",
         cache.program("kubelet"),
@@ -56,6 +60,7 @@ def start_agents(layout: Layout, settings: Settings, processes: Processes, cache
         f"--hostname-override={NODE}",
         f"--node-ip={settings.address}",
         f"--cert-dir={layout.pki}",
+        env=env,
     )
     processes.start(
         "proxy",
@@ -67,6 +72,7 @@ def start_agents(layout: Layout, settings: Settings, processes: Processes, cache
         "--conntrack-max-per-core=0",
         f"--healthz-bind-address=127.0.0.1:{settings.ports['proxy-healthz']}",
         f"--metrics-bind-address=127.0.0.1:{settings.ports['proxy-metrics']}",
+        env=env,
     )
 
 

@@ -104,19 +104,17 @@ def marked(state_dir: Path) -> set[int]:
     return {p for p in found if start_time(p) is not None and p != os.getpid()}
 
 
-def end_orphans(directory: Path) -> None:
-    """Kill what a command that was itself killed has left at work on a directory.
-
-    Those are processes with that mark, and those that live in a root file system below it.
-    """
+def end(find: Callable[[], set[int]]) -> None:
+    """Kill every process that ``find`` gives, until it gives none."""
     for _ in range(5):  # a process may have forked meanwhile
-        left = marked(directory) | _rooted(directory)
+        left = {pid for pid in find() if start_time(pid) is not None}
         if not left:
             return
         kill(left, with_signal=signal.SIGKILL, grace_seconds=10)
 
 
-def _rooted(directory: Path) -> set[int]:
+def rooted(directory: Path) -> set[int]:
+    """Pids of live processes whose root file system is at or below a directory."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/root"):
         with contextlib.suppress(OSError):
@@ -142,11 +140,11 @@ class Processes:
             return None
         return pid if start_time(pid) == born else None
 
-    def start(self, name: str, program: Path, *flags: str) -> None:
+    def start(self, name: str, program: Path, *flags: str, env: dict[str, str]) -> None:
         """Start a component in the background unless it already runs."""
         if self.pid(name):
             return
-        env = {k: v for k, v in os.environ.items() if k not in ("KUBECONFIG", "NOTIFY_SOCKET")}
+        env = {k: v for k, v in env.items() if k not in ("KUBECONFIG", "NOTIFY_SOCKET")}
         env |= {"PATH": self._path, MARK: str(self._state_dir)}
         with self.log_file(name).open("ab") as log:
             child = subprocess.Popen(

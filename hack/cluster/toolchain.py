@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hack.cluster import archives
-from hack.cluster.processes import MARK, ClusterError, end_orphans, run
+from hack.cluster.processes import MARK, ClusterError, end, marked, run
 from hack.cluster.programs import (
     HERE,
     PAUSE_IMAGE,
@@ -70,6 +70,11 @@ class Cache:
         module = "kubernetes" if name == "pause" else program(name).module
         return self.root / "images" / f"{name}-{_key(module)}.tar"
 
+    @property
+    def kind_kubeconfig(self) -> Path:
+        """Where the demo's cluster in kind keeps its kubeconfig, by which it is known of."""
+        return self.root / "kind.kubeconfig"
+
     def search_path(self) -> str:
         """A PATH with every program of the cluster in front."""
         ours = dict.fromkeys(str(self.program(p.name).parent) for p in PROGRAMS)
@@ -83,7 +88,8 @@ class Cache:
         """Compile what is missing and make the images that a node needs of it."""
         self.root.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            end_orphans(self.root)
+            # a go command that outlived a killed build; builds of images have marks of their own
+            end(lambda: marked(self.root))
             self._compile(self.missing(groups), jobs)
             for name in images_of(groups):
                 self._make_image(name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hack.cluster import proxies
 from hack.cluster.processes import run
 
 JsonObject = dict[str, Any]
@@ -40,9 +41,9 @@ class Session:
         found: JsonObject = json.loads(printed)
         return found
 
-    def items(self, kind: str, *, namespace: str) -> list[JsonObject]:
-        """Every object of a kind in a namespace."""
-        printed = self.call_kubectl("get", kind, "-n", namespace, "-o", "json")
+    def items(self, kind: str, *, namespace: str, selector: str = "") -> list[JsonObject]:
+        """Every object of a kind in a namespace, or those with some labels."""
+        printed = self.call_kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json")
         found: list[JsonObject] = json.loads(printed)["items"]
         return found
 
@@ -52,7 +53,8 @@ class Session:
         on_path = os.environ.get("PATH", "").split(os.pathsep)
         new = [shlex.quote(folder) for folder in folders if folder not in on_path]
         lines = [f"export KUBECONFIG={shlex.quote(str(self.kubeconfig))}"]
-        return [*lines, f"export PATH={':'.join(new)}:$PATH"] if new else lines
+        lines += [f"export PATH={':'.join(new)}:$PATH"] if new else []
+        return [*lines, *proxies.shell_lines(os.environ)]
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+        return proxies.past(os.environ) | {"KUBECONFIG": str(self.kubeconfig)}

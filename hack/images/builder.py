@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hack.cluster import archives, host
-from hack.cluster.processes import MARK, end_orphans, run
+from hack.cluster.processes import MARK, end, marked, rooted, run
 from hack.cluster.progress import step
 from hack.cluster.state import locked
 from hack.images.catalog import REPOSITORY, Image
@@ -75,7 +75,7 @@ class Builder:
     def _clean(self) -> None:
         if not self._store.exists():
             return
-        end_orphans(self._store)
+        end(lambda: marked(self._store) | rooted(self._store))
         host.unmount(self._store)
         strays = self._store / "strays"
         for path in strays.read_text().split() if strays.exists() else ():
