@@ -16,6 +16,7 @@ from hack.images.catalog import GATEWAY, OPERATOR, REPOSITORY, Image
 
 RELEASE = "vllm-endpoints"
 NAMESPACE = "vllm-endpoints"
+ENDPOINT_LABEL = "serving.vllm-endpoints.dev/endpoint"
 CHART = REPOSITORY / "charts/vllm-endpoints"
 EXAMPLE = REPOSITORY / "examples/tiny.yaml"
 
@@ -62,7 +63,7 @@ def wait_installed(session: Session, *, timeout_seconds: float = 180) -> None:
     """Wait until operator and gateway are ready; ClusterError at once when one keeps failing."""
     end = time.monotonic() + timeout_seconds
     while waiting := _not_available(session):
-        _refuse_hopeless(session, NAMESPACE)
+        _refuse_hopeless(session, NAMESPACE, selector=f"app.kubernetes.io/instance={RELEASE}")
         if time.monotonic() > end:
             raise ClusterError(f"{', '.join(waiting)}: not ready after {timeout_seconds:.0f} s")
         time.sleep(0.5)
@@ -80,8 +81,8 @@ def _is_rolled_out(deployment: JsonObject) -> bool:
     )
 
 
-def _refuse_hopeless(session: Session, namespace: str) -> None:
-    for pod in session.items("pods", namespace=namespace):
+def _refuse_hopeless(session: Session, namespace: str, *, selector: str) -> None:
+    for pod in session.items("pods", namespace=namespace, selector=selector):
         for container in pod["status"].get("containerStatuses", ()):
             reason = container["state"].get("waiting", {}).get("reason")
             if reason in HOPELESS:
@@ -104,7 +105,7 @@ def wait_ready(
 ) -> JsonObject:
     """Wait for the condition Ready; reports every change of a condition's message meanwhile.
 
-    ClusterError when time is over, or at once when a pod of the namespace keeps failing.
+    ClusterError when time is over, or at once when a pod of the endpoint keeps failing.
     """
     end = time.monotonic() + timeout_seconds
     seen: set[str] = set()
@@ -116,7 +117,7 @@ def wait_ready(
                 seen.add(line)
         if is_ready(found):
             return found
-        _refuse_hopeless(session, namespace)
+        _refuse_hopeless(session, namespace, selector=f"{ENDPOINT_LABEL}={name}")
         if time.monotonic() > end:
             raise ClusterError(
                 f"{kind}/{name} is not ready after {timeout_seconds:.0f} s:\n"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import openai
 
+from hack.cluster import proxies
 from hack.cluster.processes import ClusterError
 from hack.cluster.progress import say, step
 from hack.demo import calls, deploy
@@ -52,9 +53,7 @@ def deploy_everything(session: Session) -> str:
 
 def talk(base_url: str, key: str) -> None:
     """Everything the OpenAI SDK is promised; ClusterError where an error does not come."""
-    address = base_url.split("/")[2]
-    # a proxy in the environment could not reach an address of this machine
-    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), address)))
+    os.environ.update(proxies.past(os.environ))  # which is where the SDK looks
     client = openai.OpenAI(base_url=base_url, api_key=key)
     say(f'client = openai.OpenAI(base_url="{base_url}", api_key="{key[:6]}...")')
     _show("models.list()", lambda: calls.model_names(client))
@@ -80,14 +79,24 @@ def _show(title: str, call: Callable[[], object]) -> None:
 
 def _state(session: Session) -> str:
     """What a person would look at first."""
-    pods = session.call_kubectl("get", "pods", "-A", "-o", "wide")
-    warnings = session.call_kubectl("get", "events", "-A", "--field-selector=type!=Normal")
     tail = ["--tail=15", "--prefix", "--ignore-errors"]
-    engine = session.call_kubectl("logs", "-l", "serving.vllm-endpoints.dev/endpoint", *tail)
     operator = ["-n", deploy.NAMESPACE, "-l", "app.kubernetes.io/component=operator"]
-    parts = session.call_kubectl("logs", *operator, *tail)
-    settings = "\n".join(session.shell_settings())
-    return f"{pods}\n{warnings}\n{parts}\n{engine}\nTo look further:\n{settings}"
+    looks = (
+        ["get", "pods", "-A", "-o", "wide"],
+        ["get", "events", "-A", "--field-selector=type!=Normal"],
+        ["logs", *operator, *tail],
+        ["logs", "-l", deploy.ENDPOINT_LABEL, *tail],
+    )
+    seen = [_printed(session, look) for look in looks]
+    return "\n".join([*seen, "To look further:", *session.shell_settings()])
+
+
+def _printed(session: Session, look: list[str]) -> str:
+    """What kubectl prints; its complaint too, which must not hide the failure looked into."""
+    try:
+        return session.call_kubectl(*look)
+    except ClusterError as error:
+        return str(error)
 
 
 def _by_hand(session: Session, url: str) -> str:
