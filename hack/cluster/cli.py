@@ -1,21 +1,21 @@
 """The command line: parsing, and one small function per command.
 
-Errors that a person can act on are printed as one message, without a traceback.
+Errors that a person can act on are printed as one message (``shell``).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hack.cluster import prerequisites
+from hack.cluster import prerequisites, proxies
 from hack.cluster.lifecycle import Cluster, needed_groups
 from hack.cluster.processes import ClusterError
 from hack.cluster.programs import GROUPS, PROGRAMS
 from hack.cluster.progress import say
+from hack.cluster.shell import exit_status
 from hack.cluster.state import Layout, Options
 from hack.cluster.toolchain import Cache, default_root
 
@@ -27,15 +27,10 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     command: Command = args.command
     cache = Cache(default_root())
-    try:
-        command(Cluster(Layout.named(args.name, cache.root), cache), args)
-    except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(
+        lambda: command(Cluster(Layout.named(args.name, cache.root), cache), args),
+        interrupted="the same command goes on from here",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,6 +126,8 @@ def _env(cluster: Cluster, _: argparse.Namespace) -> None:
     cluster.layout.settings()
     print(f"export KUBECONFIG={cluster.layout.kubeconfig()}")
     print(f"export PATH={cluster.layout.bin_dir}:$PATH")
+    for line in proxies.shell_lines(os.environ):
+        print(line)
 
 
 def _which(cluster: Cluster, args: argparse.Namespace) -> None:
@@ -143,7 +140,8 @@ def _down(cluster: Cluster, _: argparse.Namespace) -> None:
 
 def _purge(cluster: Cluster, _: argparse.Namespace) -> None:
     root = cluster.cache.root
-    if any((root / "clusters").glob("*/cluster.json")) or (root / "buildah").exists():
+    used = [*(root / "clusters").glob("*/cluster.json"), root / "buildah"]
+    if any(path.exists() for path in (*used, cluster.cache.kind_kubeconfig)):
         raise ClusterError("clusters or builds use what is there: run `make demo-down` first")
     cluster.cache.purge()
     say(f"emptied {cluster.cache.root}; Go's own caches: `go clean -cache -modcache`")

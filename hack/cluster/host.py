@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hack.cluster.processes import ClusterError, run, wait_until
 from hack.cluster.state import NODE_ADDRESS, NODE_POD_CIDR, POD_CIDR, SERVICE_CIDR
@@ -23,7 +26,10 @@ RUNTIME_DIR = Path("/run/vllm-endpoints")
 CONTAINERD_SOCKET = RUNTIME_DIR / "containerd.sock"
 SHIM_SOCKETS = RUNTIME_DIR / "s"
 CGROUPS = Path("/sys/fs/cgroup")
-NFT_TABLES = (f"ip {NAME}", "ip kube-proxy", "ip6 kube-proxy", "inet cni_hostport")
+NFT_TABLES = tuple(
+    f"table {name}"
+    for name in (f"ip {NAME}", "ip kube-proxy", "ip6 kube-proxy", "inet cni_hostport")
+)
 LOG_LINKS = Path("/var/log/containers")
 CNI_RESULTS = Path("/var/lib/cni/results")
 DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
@@ -47,11 +53,28 @@ SYSCTLS = (  # changed by kubelet, kube-proxy, the CNI plugins or us
 
 
 def owner() -> Path | None:
-    """State directory of the cluster whose node runs, or last ran, on this machine."""
+    """State directory of the cluster whose node runs, or last ran, on this machine.
+
+    ClusterError where that may not be known: only root makes a node, and reads who did.
+    """
     try:
         return (RUNTIME_DIR / "owner").readlink()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except PermissionError as denied:
+        raise ClusterError(
+            "root has a cluster with a node on this machine: run the same command as root"
+        ) from denied
+
+
+def is_used() -> bool:
+    """Whether a node runs, or has left something behind; everybody may know."""
+    return RUNTIME_DIR.exists()
+
+
+def is_used_by(state_dir: Path) -> bool:
+    """Whether the node, or what it left, is that of the cluster in this directory."""
+    return os.geteuid() == 0 and owner() == state_dir
 
 
 def claim(state_dir: Path) -> None:
@@ -64,7 +87,8 @@ def claim(state_dir: Path) -> None:
     record = RUNTIME_DIR / "before.json"
     if not record.exists():
         part = record.with_suffix(".part")
-        part.write_text(json.dumps({"sysctls": _sysctls(), "absent": _absent_directories()}))
+        before = {"sysctls": sysctls(), "absent": _absent_directories(), "tables": _nft_tables()}
+        part.write_text(json.dumps(before))
         part.rename(record)
 
 
@@ -140,14 +164,18 @@ def undo() -> None:
     state_dir = owner()
     _delete_links()
     unmount(RUNTIME_DIR)
-    for table in NFT_TABLES:
-        if f"table {table}" in _nft_tables():
-            run(["nft", "delete", "table", *table.split()])
+    for table in tables_to_delete(before=_before().get("tables", []), now=_nft_tables()):
+        run(["nft", "delete", *table.split()])
     run(["ip", "addr", "del", f"{NODE_ADDRESS}/32", "dev", "lo"], check=False)
     wait_until("the cgroups of pods to go", _remove_cgroups, timeout_seconds=10)
     _remove_host_files(state_dir)
     _restore()
     shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
+
+
+def tables_to_delete(*, before: Iterable[str], now: Iterable[str]) -> list[str]:
+    """Tables that a node makes, but for those that somebody else had made before."""
+    return [table for table in NFT_TABLES if table in set(now) - set(before)]
 
 
 def unmount(directory: Path) -> None:
@@ -198,9 +226,9 @@ def _restore() -> None:
             _write_sysctl(key, value)
 
 
-def _before() -> dict[str, dict[str, str]]:
+def _before() -> dict[str, Any]:
     try:
-        record: dict[str, dict[str, str]] = json.loads((RUNTIME_DIR / "before.json").read_text())
+        record: dict[str, Any] = json.loads((RUNTIME_DIR / "before.json").read_text())
     except (OSError, ValueError):
         return {}
     return record
@@ -213,7 +241,8 @@ def _absent_directories() -> list[str]:
     return sorted((str(p) for p in chain if not p.exists()), key=len, reverse=True)
 
 
-def _sysctls() -> dict[str, str]:
+def sysctls() -> dict[str, str]:
+    """What the kernel's settings are now that a node changes."""
     return {key: value for key in SYSCTLS if (value := _sysctl(key)) is not None}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from hack.cluster import addons, controlplane, host, node, pki, state
 from hack.cluster.api import AdminApi
-from hack.cluster.processes import ClusterError, Processes, kill, marked, start_time, wait_until
+from hack.cluster.processes import ClusterError, Processes, end, kill, marked, wait_until
 from hack.cluster.programs import Group
 from hack.cluster.progress import say, step
 from hack.cluster.state import NODE, Layout, Options, Settings
@@ -189,9 +189,23 @@ def _remedy(other: Layout) -> str:
     return f"{prefix}python3 -m hack.cluster --name {other.name} down"
 
 
+def free_machine() -> None:
+    """Remove the node on this machine, whoever made it and wherever its cluster is kept."""
+    if not host.is_used():
+        return
+    owner = host.owner()
+    if owner is None:  # killed between taking the machine and saying so, or the other way round
+        host.undo()
+        return
+    other = Layout(owner)
+    say(f"cluster `{other.name}` in {owner} has a node on this machine")
+    with other.lock():
+        _remove(other)
+
+
 def _remove(layout: Layout) -> None:
     """Everything of one cluster: processes, mounts, kernel objects, files."""
-    on_host = host.owner() == layout.dir
+    on_host = host.is_used_by(layout.dir)
     if not (layout.dir.exists() or on_host or marked(layout.dir)):
         return
     with step(f"stop the processes of cluster `{layout.name}`"):
@@ -210,9 +224,4 @@ def _stop(layout: Layout, *, on_host: bool) -> None:
     )
     polite = [pid for name in STOPPED_FIRST if (pid := processes.pid(name))]
     kill(polite, with_signal=signal.SIGTERM, grace_seconds=3)
-    for _ in range(5):  # a process may have forked meanwhile
-        left = marked(layout.dir) | (host.pod_processes() if on_host else set())
-        left = {pid for pid in left if start_time(pid) is not None}
-        if not left:
-            return
-        kill(left, with_signal=signal.SIGKILL, grace_seconds=10)
+    end(lambda: marked(layout.dir) | (host.pod_processes() if on_host else set()))

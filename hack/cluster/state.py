@@ -139,10 +139,9 @@ class Layout:
     def lock(self) -> Iterator[None]:
         """Hold off a second ``up`` or ``down`` of the same cluster."""
         self.dir.parent.mkdir(parents=True, exist_ok=True)
+        # which stays: a command that begins while this one ends would miss it
         with locked(self.dir.with_suffix(".lock"), f"cluster `{self.name}`"):
             yield
-        with contextlib.suppress(OSError):  # other clusters are there
-            self.dir.parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hack.cluster.processes import ClusterError
+from hack.cluster.shell import exit_status
 from hack.demo import story
 from hack.demo.runtimes import RUNTIMES
 
@@ -16,15 +16,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m hack.demo", description=__doc__)
     parser.add_argument("--runtime", choices=list(RUNTIMES), default="local")
     args = parser.parse_args(argv)
-    try:
-        story.tell(RUNTIMES[args.runtime]())
-    except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; `make demo` goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(
+        lambda: story.tell(RUNTIMES[args.runtime]()), interrupted="`make demo` goes on from here"
+    )
 
 
 if __name__ == "__main__":

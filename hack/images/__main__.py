@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from hack.cluster import prerequisites
-from hack.cluster.processes import ClusterError
+from hack.cluster.shell import exit_status
 from hack.cluster.toolchain import default_root
 from hack.images.builder import Builder
-from hack.images.catalog import IMAGES
+from hack.images.catalog import IMAGES, Image
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,14 +21,16 @@ def main(argv: Sequence[str]) -> int:
     wanted = parser.parse_args(argv).names or names
     if unknown := set(wanted) - set(names):
         parser.error(f"no such image: {', '.join(sorted(unknown))}")
-    try:
-        prerequisites.provide_for_images()
-        for archive in Builder(default_root()).build(i for i in IMAGES if i.name in wanted):
-            print(archive)
-    except ClusterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(
+        lambda: _build([i for i in IMAGES if i.name in wanted]),
+        interrupted="the same command begins anew with the image that was not complete",
+    )
+
+
+def _build(images: list[Image]) -> None:
+    prerequisites.provide_for_images()
+    for archive in Builder(default_root()).build(images):
+        print(archive)
 
 
 sys.exit(main(sys.argv[1:]))
