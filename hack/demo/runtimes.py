@@ -18,7 +18,7 @@ from hack.cluster.toolchain import Cache, default_root
 from hack.demo.kind import KindCluster
 from hack.demo.session import Session
 from hack.images.builder import Builder
-from hack.images.catalog import Image
+from hack.images.catalog import IMAGES, Image
 
 GPUS = 8
 CLUSTER = "demo"
@@ -84,7 +84,7 @@ class KindRuntime:
     """kind and Docker, with the programs that the user has installed."""
 
     def __init__(self) -> None:
-        self._kind = KindCluster(default_root() / "kind.kubeconfig")
+        self._kind = KindCluster(Cache(default_root()).kind_kubeconfig)
         self._images: list[Image] = []
 
     def prepare(self) -> None:
@@ -93,6 +93,7 @@ class KindRuntime:
 
     def build(self, images: Collection[Image]) -> None:
         """See Runtime."""
+        self._kind.claim()
         self._images = list(images)
         for image in images:
             with step(f"docker build {image.reference}", expect=image.expect):
@@ -109,8 +110,8 @@ class KindRuntime:
                 self._kind.load_image(image)
 
     def remove(self) -> None:
-        """Delete the kind cluster, if there is one."""
-        self._kind.remove()
+        """Delete the kind cluster, if there is one, and our images in Docker."""
+        self._kind.remove(IMAGES)
 
 
 RUNTIMES: dict[str, type[LocalRuntime] | type[KindRuntime]] = {
