@@ -87,10 +87,12 @@ manifests: $(ENVIRONMENT) ## write crds/ from the models
 	@$(BIN)/python -m endpoint_operator.api.crd crds
 
 .PHONY: lock
-lock: $(ENVIRONMENT) ## resolve pyproject.toml into requirements/, with hashes and without addresses
+lock: $(ENVIRONMENT) ## resolve all requirements into locked sets, with hashes and without addresses
 	@for extra in operator gateway dev; do \
 	  $(BIN)/uv pip compile -q pyproject.toml --extra $$extra --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate -o requirements/$$extra.txt; done
+	@cd hack/engine && $(CURDIR)/$(BIN)/uv pip compile -q requirements.in --no-deps --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate -o requirements.txt
 
 .PHONY: tools
 tools: ## compile the programs of the local cluster, helm among them; cached (GROUPS=client: kubectl and helm)

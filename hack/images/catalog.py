@@ -55,7 +55,10 @@ ENGINE = Image(
     name="engine",
     reference="docker.io/vllm/vllm-openai:v0.32.0-cpu",
     dockerfile="hack/engine/Dockerfile",
-    sources=("hack/engine",),
+    sources=tuple(
+        f"hack/engine/{name}"
+        for name in ("METADATA", "cuda_stubs.py", "requirements.txt", "tiny_model.py")
+    ),
     expect="about 3 min; vLLM and torch are 1 GB to download",
 )
 IMAGES = (OPERATOR, GATEWAY, ENGINE)
