@@ -52,14 +52,6 @@ def write(out: Path, reference: str, layer: Path, config: dict[str, Any]) -> Non
     part.rename(out)
 
 
-def reference_of(archive: Path) -> str:
-    """The image name recorded in an OCI archive."""
-    with tarfile.open(archive) as tar:
-        member = tar.extractfile("index.json")
-        notes = json.load(member)["manifests"][0]["annotations"] if member else {}
-    return str(notes[NAME_ANNOTATION])
-
-
 def _directory(target: str) -> tarfile.TarInfo:
     info = tarfile.TarInfo(target.rstrip("/"))
     info.type, info.mode = tarfile.DIRTYPE, 0o1777
