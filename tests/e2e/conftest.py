@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hack.cluster import proxies
 from hack.demo import deploy, story
 from hack.demo.runtimes import LocalRuntime
 from hack.images.catalog import IMAGES
@@ -30,10 +31,10 @@ def demo(pytestconfig: pytest.Config) -> Iterator[Demo]:
         print()
         runtime.prepare()
         runtime.remove()  # what a run that was killed left behind
-        runtime.build(IMAGES)
     before = machine.snapshot()
     try:
         with talking():
+            runtime.build(IMAGES)
             session = runtime.start()
             runtime.load()
             url = story.deploy_everything(session)
@@ -45,4 +46,5 @@ def demo(pytestconfig: pytest.Config) -> Iterator[Demo]:
 @pytest.fixture(autouse=True)
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests go to this machine: a proxy in the environment could not reach it."""
-    monkeypatch.setenv("NO_PROXY", "*")
+    for name in proxies.EXCEPTIONS:
+        monkeypatch.setenv(name, "*")

@@ -14,4 +14,4 @@ def test_nothing_of_the_cluster_is_left(demo: Demo) -> None:
     assert machine.snapshot().left_since(demo.machine_before)["processes"]
     demo.runtime.remove()
     assert machine.snapshot().left_since(demo.machine_before) == {}
-    assert not demo.session.kubeconfig.exists()
+    assert not demo.session.kubeconfig.parent.exists()

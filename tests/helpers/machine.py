@@ -6,8 +6,13 @@ import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from hack.cluster import host
+
 PLACES = ("/run", "/var/run", "/var/lib", "/var/log", "/etc/cni", "/opt")
-NAMES = ("cni", "kubelet", "containerd", "containers", "netns", "nri", "kubernetes", "calico")
+NAMES = (
+    *("cni", "kubelet", "containerd", "containers", "netns", "nri", "kubernetes", "calico"),
+    host.NAME,
+)
 PROGRAMS = frozenset(
     {
         "containerd",
@@ -37,6 +42,7 @@ class Snapshot:
     nft_tables: frozenset[str]
     cgroups: frozenset[str]
     files: frozenset[str]
+    sysctls: frozenset[str]
 
     def left_since(self, before: Snapshot) -> dict[str, list[str]]:
         """Return what is there now and was not then."""
@@ -56,13 +62,23 @@ def snapshot() -> Snapshot:
         interfaces=frozenset(line.split(": ")[1] for line in _lines("ip", "-o", "link")),
         addresses=frozenset(line.split()[3] for line in _lines("ip", "-o", "addr")),
         nft_tables=frozenset(_lines("nft", "list", "tables")),
-        cgroups=frozenset(
-            str(path) for path in Path("/sys/fs/cgroup").glob("*/*") if path.is_dir()
-        ),
-        files=frozenset(
-            str(path) for place in PLACES for name in NAMES for path in Path(place, name).rglob("*")
-        ),
+        cgroups=_cgroups(),
+        files=_files(),
+        sysctls=frozenset(f"{key} = {value}" for key, value in host.sysctls().items()),
     )
+
+
+def _cgroups() -> frozenset[str]:
+    """Cgroups next to those of the system: in the one hierarchy of v2, or in each one of v1."""
+    one_hierarchy = (host.CGROUPS / "cgroup.controllers").exists()
+    found = host.CGROUPS.glob("*" if one_hierarchy else "*/*")
+    return frozenset(str(path) for path in found if path.is_dir())
+
+
+def _files() -> frozenset[str]:
+    folders = [Path(place, name) for place in PLACES for name in NAMES]
+    below = [path for folder in folders for path in folder.rglob("*")]
+    return frozenset(str(path) for path in (*folders, *below) if path.exists())
 
 
 def _processes() -> frozenset[str]:
