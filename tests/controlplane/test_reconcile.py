@@ -355,3 +355,34 @@ async def test_an_operator_that_ends_before_its_status_write_keeps_the_image(
     await settled.reconcile()
     assert settled.image == "vllm:next"
     assert settled.cluster.stored(ENDPOINT)["status"]["image"] == "vllm:next"
+
+
+def without_owner(body: Object) -> Object:
+    meta = {key: value for key, value in body["metadata"].items() if key != "ownerReferences"}
+    return body | {"metadata": meta}
+
+
+@pytest.mark.parametrize("child", [DEPLOYMENT, ENGINE_SERVICE], ids=str)
+async def test_a_child_that_lost_its_owner_is_taken_back(settled: Story, child: Ref) -> None:
+    owners = settled.cluster.stored(child)["metadata"]["ownerReferences"]
+    settled.cluster.put(without_owner(settled.cluster.stored(child)))
+    await settled.reconcile()
+    assert settled.writes == [("apply", child)]
+    assert settled.cluster.stored(child)["metadata"]["ownerReferences"] == owners
+
+
+async def test_a_child_like_object_that_we_never_applied_is_somebody_elses(new: Story) -> None:
+    labels = names.child_labels("qwen")
+    foreign = builders.secret(SECRET.name, SECRET.namespace, {})
+    new.cluster.put(foreign | {"metadata": foreign["metadata"] | {"labels": labels}})
+    await new.reconcile()
+    assert new.condition("Accepted")["reason"] == "NameConflict"
+    assert new.cluster.stored(SECRET)["data"] == {}
+
+
+async def test_a_child_that_another_endpoint_lost_is_not_ours(settled: Story) -> None:
+    body = without_owner(settled.cluster.stored(DEPLOYMENT))
+    labels = body["metadata"]["labels"] | {names.ENDPOINT: "other"}
+    settled.cluster.put(body | {"metadata": body["metadata"] | {"labels": labels}})
+    await settled.reconcile()
+    assert settled.condition("Accepted")["reason"] == "NameConflict"
