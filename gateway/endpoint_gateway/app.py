@@ -7,12 +7,10 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Protocol
-
-import uvicorn
 
 import kube_api
 
@@ -26,6 +24,7 @@ from .metrics import AccessLog, Metrics
 from .pipeline import Pipeline
 from .pool import Pool
 from .routes import Application
+from .server import Server, configure
 from .settings import Settings, StaticBackend
 from .upstream import Limits
 
@@ -34,6 +33,7 @@ KEEP_ALIVE_SECONDS = 620
 Traefik 90 s, cloud load balancers 600 s), so that it is they who hang up, and no request meets a
 connection that is just being closed."""
 
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's address is not known before
 _USER_AGENT = "vllm-endpoints-gateway"
 
 
@@ -87,47 +87,25 @@ def build(
     return Gateway(application, metrics, pool, phase)
 
 
-class Server(uvicorn.Server):
-    """uvicorn, with the process's signals left to `serve`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
 def api_server(application: Application, settings: Settings) -> Server:
     """Return the server of the API."""
-    return _server(
+    config = configure(
         application,
+        host=_ANYWHERE,
         port=settings.gateway_port,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
+    return Server(config)
 
 
 def metrics_server(metrics: Metrics, settings: Settings) -> Server:
     """Return the server of /metrics, on a port of its own that nobody exposes."""
-    return _server(
+    config = configure(
         partial(_metrics_page, metrics),
+        host=_ANYWHERE,
         port=settings.metrics_port,
         timeout_graceful_shutdown=1,
-    )
-
-
-def _server(application: Any, **options: Any) -> Server:
-    config = uvicorn.Config(
-        application,
-        host="0.0.0.0",  # noqa: S104 - a pod's address is not known before
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        **options,
     )
     return Server(config)
 

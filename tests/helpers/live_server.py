@@ -1,7 +1,7 @@
 """A whole gateway on a loopback socket, in the test's own event loop.
 
-uvicorn's protocol without its server: the same code answers, but nothing waits for a tick of a
-tenth of a second at the end of each test.
+The connections of `server` without uvicorn's server: the same code answers, but nothing waits for a
+tick of a tenth of a second at the end of each test.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from io import BytesIO
 from typing import Any
 
 import httpx
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from endpoint_gateway.app import Gateway, build
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring, Replica
+from endpoint_gateway.server import Limits, configure
 from endpoint_gateway.settings import Settings
 
 SECRET = "sk-team-a"
@@ -108,22 +107,14 @@ def raw_request(content: object, path: str = "/v1/chat/completions") -> bytes:
 
 
 @asynccontextmanager
-async def serving(application: Any) -> AsyncIterator[tuple[str, int]]:
+async def serving(application: Any, **options: Any) -> AsyncIterator[tuple[str, int]]:
     """Serve an ASGI application on a free port; its connections end with the block."""
-    config = uvicorn.Config(
-        application,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
+    config = configure(application, **options)
+    config.load()
+    protocol: Any = config.http_protocol_class
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(
-        lambda: HttpToolsProtocol(config=config, server_state=state, app_state={}),
-        "127.0.0.1",
-        0,
+        lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
     try:
         yield server.sockets[0].getsockname()
@@ -137,7 +128,10 @@ async def serving(application: Any) -> AsyncIterator[tuple[str, int]]:
 
 @asynccontextmanager
 async def live_gateway(
-    *endpoints: Endpoint, keys: tuple[Key, ...] = (key(),), **settings: Any
+    *endpoints: Endpoint,
+    keys: tuple[Key, ...] = (key(),),
+    limits: Limits | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Live]:
     """Run a gateway that knows these endpoints and keys."""
     directory = Known(Catalog.of(endpoints), keyring(*keys))
@@ -145,7 +139,7 @@ async def live_gateway(
     chosen = SETTINGS.model_copy(update=settings)
     gateway = build(chosen, directory, balancer=balancer, log=log)
     headers = {"authorization": f"Bearer {SECRET}", "content-type": "application/json"}
-    async with serving(gateway.application) as (host, port):
+    async with serving(gateway.application, limits=limits) as (host, port):
         url = f"http://{host}:{port}"
         async with httpx.AsyncClient(
             base_url=url, headers=headers, timeout=10, verify=NO_TLS
