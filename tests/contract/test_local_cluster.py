@@ -23,7 +23,7 @@ from hack.demo.kind import parse_version
 from hack.demo.session import Session
 from helpers.tree import ROOT
 
-PROXY = "http://proxy.example.com:3128"
+PROXY = "http://gate.example.com:3128"
 OURS = "10.99.0.1,10.96.0.0/16,10.244.0.0/16,127.0.0.1,localhost"
 
 
