@@ -118,8 +118,10 @@ NAMED: Final = Rule(
 )
 """The rule that what the model is called by default may be a served name."""
 
+_TAG: Final = "(:[A-Za-z0-9_][A-Za-z0-9_.-]*)"
 IMAGE: Final = matches(
-    "^[a-z0-9][A-Za-z0-9._:/@-]*$", "write an image with a pinned tag, REPOSITORY:TAG"
+    f"^[a-z0-9][A-Za-z0-9._/-]*(:[0-9]+/[A-Za-z0-9._/-]+)?({_TAG}|{_TAG}?@sha256:[a-f0-9]{{64}})$",
+    "write an image with a pinned tag or digest, such as vllm/vllm-openai:v0.33.0",
 )
 SCOPE: Final = matches(
     "^([*]|[*]/[*]|[a-z]([-a-z0-9]*[a-z0-9])?)$",
