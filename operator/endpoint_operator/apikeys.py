@@ -85,7 +85,7 @@ async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG
     secret = keyring.keyring_secret(at.namespace, at.name, wanted)
     if seen is not None and covers(seen.object, secret):
         return DONE
-    await context.cluster.apply(secret)
+    await context.cluster.apply(secret, force=live is not None)
     known = keyring.read_keyring(seen.object if seen else None)
     return Outcome(
         then=tuple(sorted({_api_key(entry) for entry in (due ^ wanted) | (wanted ^ known)}))

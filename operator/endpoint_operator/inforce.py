@@ -68,8 +68,8 @@ class View:
     def due(self, live: Live) -> keyring.Entry | None:
         """Return what the keyring should have of an ApiKey, if anything."""
         before, keys = self.listed(live), self.keys(live)
-        if before and not keys and named_secret(live) not in self.asked:
-            return before  # not seen is not gone
+        if before and not keys and self._is_unseen(live):
+            return before  # which is not gone
         try:
             owner = accepted(self.context, live)
         except (InvalidObjectError, ScopeNotAllowedError):
@@ -81,6 +81,9 @@ class View:
         secret, before = self._named(live), self.listed(live)
         lost = secret is not None and secret.controller is None
         return {secret.ref} if secret and lost and before and before.is_of(_key(secret)) else set()
+
+    def _is_unseen(self, live: Live) -> bool:
+        return self._named(live) is None and named_secret(live) not in self.asked
 
     def _named(self, live: Live) -> Live | None:
         named = named_secret(live)

@@ -249,6 +249,20 @@ async def test_a_key_made_anew_under_a_refused_spec_does_not_inherit(story: Stor
     assert story.listed() == set()
 
 
+async def test_a_key_whose_secret_is_gone_is_revoked_where_another_key_has_the_name(
+    story: Story,
+) -> None:
+    other = Ref("ApiKey", "team-a", "other")
+    story.cluster.put(builders.api_key("other", uid="uid-other"))
+    await story.settle(other)
+    story.cluster.edit(KEY, secretName="other-api-key")
+    story.cluster.remove(SECRET)
+    await story.settle(KEYRING, KEY)
+    assert story.listed() == {("team-a", "other")}
+    assert story.ready()["reason"] == "NameConflict"
+    assert "in force" not in story.ready()["message"]
+
+
 async def test_a_taken_new_name_leaves_the_key_in_force_and_says_so(story: Story) -> None:
     story.cluster.put(builders.secret("taken", "team-a", {"api-key": "eA=="}), seen=False)
     story.cluster.edit(KEY, secretName="taken")
