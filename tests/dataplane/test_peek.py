@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
+import tracemalloc
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -11,7 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from endpoint_gateway.errors import InvalidRequest
-from endpoint_gateway.peek import Peeked, is_plain, peek, scan, with_model
+from endpoint_gateway.peek import (
+    MAX_MEMBERS,
+    MAX_MODEL_LETTERS,
+    Peeked,
+    is_plain,
+    peek,
+    scan,
+    with_model,
+)
 
 OURS = ("model", "stream", "stream_options")
 names = st.sampled_from([*OURS, "messages", "x", 'mod"el', "", "é", "\\", "]", "{"])
@@ -123,3 +135,61 @@ def test_unusual_bytes_around_the_model_stay_as_they_are() -> None:
     assert peeked.model == "a\u00e9"
     expected = b' {\r\n"a" : 1e400 , "model"\t:\n "tiny" ,"b":[ ] , "c":-0.0}\n'
     assert with_model(body, peeked, "tiny") == expected
+
+
+MANY = 100_000
+BEGIN = b'{"model":"tiny","y":{"model":1},'
+LARGE = {
+    "brackets": BEGIN + b'"x":[' + b"[]," * MANY + b"1]}",
+    "objects": BEGIN + b'"x":[' + b'{"a":"b"},' * MANY + b"1]}",
+    "numbers": BEGIN + b'"x":[' + b"1," * MANY + b"1]}",
+    "escapes": BEGIN + b'"x":"' + b"\\n" * MANY + b'"}',
+    "our own keys": BEGIN + b'"x":[' + b'{"model":"x"},' * MANY + b"1]}",
+    "white space": BEGIN + b" " * MANY + b'"x":1}',
+    "a long key": BEGIN + b'"' + b"\\n" * MANY + b'":1}',
+}
+
+
+def steps_of(call: Callable[[], object]) -> int:
+    """Count the functions, ours and C's, that a call calls."""
+    steps = 0
+
+    def count(_frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal steps
+        steps += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return steps
+
+
+@pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
+def test_a_large_body_takes_neither_steps_nor_memory(body: bytes) -> None:
+    assert peek(body).model == "tiny"
+    assert steps_of(lambda: peek(body)) < 300
+    tracemalloc.start()
+    try:
+        peek(body)
+        assert tracemalloc.get_traced_memory()[1] < len(body) + 10_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_model_is_refused_before_it_is_looked_for() -> None:
+    longest = b"m" * MAX_MODEL_LETTERS
+    assert peek(b'{"model":"%s"}' % longest).model == longest.decode()
+    with pytest.raises(InvalidRequest) as refused:
+        peek(b'{"model":"%sm"}' % longest)
+    assert refused.value.param == "model"
+
+
+def test_more_members_than_a_request_can_have_are_refused() -> None:
+    def body(count: int) -> bytes:
+        return b'{"y":{"model":1},"model":"a"' + b',"x":1' * (count - 2) + b"}"
+
+    assert peek(body(MAX_MEMBERS)).model == "a"
+    with pytest.raises(InvalidRequest):
+        peek(body(MAX_MEMBERS + 1))
