@@ -24,6 +24,9 @@ PREFIX: Final = "VLLM_ENDPOINTS_"
 
 _ONLY_IN_A_CLUSTER = ("release_namespace", "keyring_secret", "root_key_secret")
 _NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+# it becomes a header's value
+_KEY = r"^[!-~]+$"
+_NO_URL = "must be http://HOST:PORT (TLS towards an engine is not supported)"
 
 M = TypeVar("M", bound=BaseModel)
 Seconds = Annotated[int, Field(ge=1, le=86400)]
@@ -73,10 +76,21 @@ def _split(value: object) -> object:
     return value
 
 
+def _strip(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
 def _check_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme != "http" or not parts.hostname or parts.path.rstrip("/") not in ("", "/v1"):
-        raise ValueError("must be http://HOST:PORT (TLS towards an engine is not supported)")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(_NO_URL) from error
+    extra = parts.query or parts.fragment or parts.username is not None
+    if parts.scheme != "http" or not parts.hostname or port == 0 or extra:
+        raise ValueError(_NO_URL)
+    if parts.path.rstrip("/") not in ("", "/v1"):
+        raise ValueError(_NO_URL)
     return value
 
 
@@ -85,14 +99,16 @@ class StaticBackend(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    backend_url: Annotated[str, AfterValidator(_check_url)] = Field(
+    backend_url: Annotated[str, BeforeValidator(_strip), AfterValidator(_check_url)] = Field(
         description="address of the one vLLM behind a gateway without a cluster, http://HOST:PORT"
     )
     api_keys: Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)] = Field(
         description="keys that clients of BACKEND_URL may use, separated by commas"
     )
-    backend_api_key: str | None = Field(
-        default=None, description="key that the vLLM at BACKEND_URL wants, if it wants one"
+    backend_api_key: Annotated[str | None, BeforeValidator(_strip)] = Field(
+        default=None,
+        pattern=_KEY,
+        description="key that the vLLM at BACKEND_URL wants, if it wants one",
     )
 
 

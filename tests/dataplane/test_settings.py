@@ -25,7 +25,7 @@ def test_a_cluster_needs_three_names() -> None:
 
 
 def test_a_single_vllm_needs_its_address_and_keys() -> None:
-    _, backend = load_settings({**STATIC, "BACKEND_API_KEY": "sk-engine"})
+    _, backend = load_settings({**STATIC, "BACKEND_API_KEY": " sk-engine\n"})
     assert backend is not None
     assert backend.api_keys == ("sk-1", "sk-2")
     assert backend.backend_api_key == "sk-engine"
@@ -55,6 +55,14 @@ WRONG = {
     "TLS": ({**STATIC, "BACKEND_URL": "https://x"}, "BACKEND_URL"),
     "no scheme": ({**STATIC, "BACKEND_URL": "127.0.0.1:8000"}, "BACKEND_URL"),
     "a path": ({**STATIC, "BACKEND_URL": "http://x/api"}, "BACKEND_URL"),
+    "a port that is no number": ({**STATIC, "BACKEND_URL": "http://x:http"}, "BACKEND_URL"),
+    "a port that is none": ({**STATIC, "BACKEND_URL": "http://x:65536"}, "BACKEND_URL"),
+    "port zero": ({**STATIC, "BACKEND_URL": "http://x:0"}, "BACKEND_URL"),
+    "half an address": ({**STATIC, "BACKEND_URL": "http://[::1"}, "BACKEND_URL"),
+    "a query": ({**STATIC, "BACKEND_URL": "http://x/?a=b"}, "BACKEND_URL"),
+    "a fragment": ({**STATIC, "BACKEND_URL": "http://x/#a"}, "BACKEND_URL"),
+    "a user": ({**STATIC, "BACKEND_URL": "http://me:sk-secret@x"}, "BACKEND_URL"),
+    "two lines of a key": ({**STATIC, "BACKEND_API_KEY": "sk-1\nx: y"}, "BACKEND_API_KEY"),
 }
 
 
@@ -77,9 +85,14 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 def test_no_message_holds_a_key() -> None:
-    with pytest.raises(SettingsError) as caught:
-        load_settings({"API_KEYS": "sk-secret", "BACKEND_URL": "https://x"})
-    assert "sk-secret" not in str(caught.value)
+    for environ in (
+        {"API_KEYS": "sk-secret", "BACKEND_URL": "https://x"},
+        {**STATIC, "BACKEND_API_KEY": "sk-secret with a space"},
+        {**STATIC, "BACKEND_URL": "http://me:sk-secret@x"},
+    ):
+        with pytest.raises(SettingsError) as caught:
+            load_settings(environ)
+        assert "sk-secret" not in str(caught.value)
 
 
 def test_help_lists_every_variable() -> None:
