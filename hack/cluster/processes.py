@@ -67,12 +67,14 @@ def wait_until(
 
 
 def start_time(pid: int) -> int | None:
-    """Kernel start time of a live process (None once dead or a zombie)."""
+    """Kernel start time of a live process; None once it is dead, or a zombie to its last thread."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    # a killed process whose first thread is gone may still have others, with files and mounts
+    threads = int(fields[17])
+    return None if fields[0] in "ZX" and threads <= 1 else int(fields[19])
 
 
 def kill(pids: Iterable[int], *, with_signal: signal.Signals, grace_seconds: float) -> None:
@@ -86,7 +88,7 @@ def kill(pids: Iterable[int], *, with_signal: signal.Signals, grace_seconds: flo
         if time.monotonic() > end:
             if with_signal != signal.SIGKILL:
                 kill(left, with_signal=signal.SIGKILL, grace_seconds=5)
-            return
+            break
         time.sleep(0.05)
     for pid in born:  # a dead child of this very process stays a zombie until it is waited for
         with contextlib.suppress(ChildProcessError):
@@ -95,13 +97,19 @@ def kill(pids: Iterable[int], *, with_signal: signal.Signals, grace_seconds: flo
 
 def marked(state_dir: Path) -> set[int]:
     """Pids of every live process that was started for the cluster in this directory."""
-    wanted = f"{MARK}={state_dir}".encode()
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if wanted in path.read_bytes().split(b"\0"):
-                found.add(int(path.parent.name))
+    pids = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    found = {pid for pid in pids if mark_of(pid) == state_dir}
     return {p for p in found if start_time(p) is not None and p != os.getpid()}
+
+
+def mark_of(pid: int) -> Path | None:
+    """The directory that a process was started for; None if it has no mark that may be read."""
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            name, _, value = os.fsdecode(entry).partition("=")
+            if name == MARK:
+                return Path(value)
+    return None
 
 
 def end(find: Callable[[], set[int]]) -> None:

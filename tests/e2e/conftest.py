@@ -31,7 +31,7 @@ def demo(pytestconfig: pytest.Config) -> Iterator[Demo]:
         print()
         runtime.prepare()
         runtime.remove()  # what a run that was killed left behind
-    before = machine.snapshot()
+    before = machine.snapshot(CLUSTER)
     try:
         with talking():
             runtime.build(IMAGES)

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.timeout(120, func_only=True)
 
 
 def test_nothing_of_the_cluster_is_left(demo: Demo) -> None:
-    assert machine.snapshot().left_since(demo.machine_before)["processes"]
+    state = demo.session.kubeconfig.parent
+    assert machine.snapshot(state.name).left_since(demo.machine_before)["processes"]
     demo.runtime.remove()
-    assert machine.snapshot().left_since(demo.machine_before) == {}
-    assert not demo.session.kubeconfig.parent.exists()
+    assert machine.snapshot(state.name).left_since(demo.machine_before) == {}
+    assert not state.exists()

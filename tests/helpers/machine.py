@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from hack.cluster import host
+from hack.cluster import host, processes
 
 PLACES = ("/run", "/var/run", "/var/lib", "/var/log", "/etc/cni", "/opt")
 NAMES = (
@@ -53,11 +53,11 @@ class Snapshot:
         return {kind: things for kind, things in new.items() if things}
 
 
-def snapshot() -> Snapshot:
-    """Look at the machine."""
+def snapshot(cluster: str) -> Snapshot:
+    """Look at the machine, but for processes that belong to clusters of other names."""
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return Snapshot(
-        processes=_processes(),
+        processes=_processes(cluster),
         mounts=frozenset(mount[4] for mount in mounts),
         interfaces=frozenset(line.split(": ")[1] for line in _lines("ip", "-o", "link")),
         addresses=frozenset(line.split()[3] for line in _lines("ip", "-o", "addr")),
@@ -81,15 +81,18 @@ def _files() -> frozenset[str]:
     return frozenset(str(path) for path in (*folders, *below) if path.exists())
 
 
-def _processes() -> frozenset[str]:
+def _processes(cluster: str) -> frozenset[str]:
     found = set()
     for path in Path("/proc").glob("[0-9]*/comm"):
+        pid = int(path.parent.name)
         try:
             name = path.read_text().strip()
         except OSError:
             continue  # it has ended meanwhile
-        if name in PROGRAMS or name.removesuffix("-runc-v2") in PROGRAMS:
-            found.add(f"{name} (pid {path.parent.name})")
+        ours = name in PROGRAMS or name.removesuffix("-runc-v2") in PROGRAMS
+        owner = processes.mark_of(pid)
+        if ours and processes.start_time(pid) and (owner is None or owner.name == cluster):
+            found.add(f"{name} (pid {pid})")
     return frozenset(found)
 
 
