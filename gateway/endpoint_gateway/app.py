@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Protocol
@@ -66,10 +66,15 @@ class Gateway:
 
 
 def build(
-    settings: Settings, directory: Directory, *, balancer: Balancer, log: BinaryIO
+    settings: Settings,
+    directory: Directory,
+    *,
+    balancer: Balancer,
+    metrics: Metrics,
+    log: BinaryIO,
 ) -> Gateway:
     """Put a gateway together; `log` gets the access log's lines."""
-    metrics, phase = Metrics(), Phase()
+    phase = Phase()
     pool = Pool(Limits(connect_seconds=settings.connect_timeout_seconds))
     timeouts = Timeouts(
         first_byte=settings.first_byte_timeout_seconds,
@@ -125,7 +130,9 @@ async def _metrics_page(
 
 
 @contextlib.asynccontextmanager
-async def _watching(settings: Settings, balancer: Balancer) -> AsyncIterator[Directory]:
+async def _watching(
+    settings: Settings, on_change: Callable[[Catalog], None]
+) -> AsyncIterator[Directory]:
     """Give a directory that is kept up to date inside the block."""
     async with kube_api.KubeClient(kube_api.load_config(), user_agent=_USER_AGENT) as api:
         directory = WatchedDirectory(
@@ -133,7 +140,7 @@ async def _watching(settings: Settings, balancer: Balancer) -> AsyncIterator[Dir
             namespace=settings.release_namespace,
             keyring_secret=settings.keyring_secret,
             root_key_secret=settings.root_key_secret,
-            on_change=partial(_forget_the_gone, balancer),
+            on_change=on_change,
         )
         async with asyncio.TaskGroup() as group:
             following = group.create_task(directory.run())
@@ -141,8 +148,9 @@ async def _watching(settings: Settings, balancer: Balancer) -> AsyncIterator[Dir
             following.cancel()
 
 
-def _forget_the_gone(balancer: Balancer, catalog: Catalog) -> None:
+def _forget_the_gone(balancer: Balancer, metrics: Metrics, catalog: Catalog) -> None:
     balancer.retain(replica for each in catalog.endpoints for replica in each.replicas)
+    metrics.retain(each.qualified_name for each in catalog.endpoints)
 
 
 async def run(settings: Settings, backend: StaticBackend | None) -> None:
@@ -150,13 +158,13 @@ async def run(settings: Settings, backend: StaticBackend | None) -> None:
 
     Raises ClusterError where the API server refuses us from the start.
     """
-    balancer = Balancer()
+    balancer, metrics = Balancer(), Metrics()
     if backend is not None:
-        await _serve(settings, StaticDirectory(backend), balancer)
+        await _serve(settings, StaticDirectory(backend), balancer, metrics=metrics)
         return
     try:
-        async with _watching(settings, balancer) as directory:
-            await _serve(settings, directory, balancer)
+        async with _watching(settings, partial(_forget_the_gone, balancer, metrics)) as directory:
+            await _serve(settings, directory, balancer, metrics=metrics)
     except kube_api.KubeError as error:
         raise ClusterError(str(error)) from error
     except BaseExceptionGroup as group:
@@ -171,15 +179,18 @@ def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-async def _serve(settings: Settings, directory: Directory, balancer: Balancer) -> None:
-    gateway = build(settings, directory, balancer=balancer, log=sys.stdout.buffer)
+async def _serve(
+    settings: Settings, directory: Directory, balancer: Balancer, *, metrics: Metrics
+) -> None:
+    log = sys.stdout.buffer
+    gateway = build(settings, directory, balancer=balancer, metrics=metrics, log=log)
     api = api_server(gateway.application, settings)
-    metrics = metrics_server(gateway.metrics, settings)
+    page = metrics_server(metrics, settings)
     _end_on_signals(api, gateway.phase)
     async with asyncio.TaskGroup() as group:
-        group.create_task(metrics.serve())
+        group.create_task(page.serve())
         await api.serve()
-        metrics.should_exit = True
+        page.should_exit = True
     gateway.pool.close()
 
 

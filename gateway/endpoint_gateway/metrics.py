@@ -7,8 +7,8 @@ prompt and no key is ever here.
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import BinaryIO
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -20,6 +20,14 @@ MAX_LOGGED_PATH = 256
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+_ROUTE = ("route", "endpoint")
+_REQUESTS = "Requests that ended, by route, endpoint and status (499: the client left)."
+_IN_FLIGHT = "Requests that were begun and have not ended."
+_FIRST_BYTE = "From a request's head to the first byte of its answer's body."
+_DURATION = "From a request's head to its end."
+_ERRORS = "Attempts at a replica that failed, by what went wrong."
+_RETRIES = "Attempts that were made again, on another replica."
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -28,43 +36,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        labels = ("route", "endpoint", "status")
-        self._requests = Counter(
-            "vllm_endpoints_gateway_requests",
-            "Requests that ended, by route, endpoint and status (499: the client left).",
-            labels,
-            registry=self.registry,
-        )
-        self._in_flight = Gauge(
-            "vllm_endpoints_gateway_requests_in_flight",
-            "Requests that were begun and have not ended.",
-            registry=self.registry,
-        )
-        self._first_byte = Histogram(
-            "vllm_endpoints_gateway_time_to_first_byte_seconds",
-            "From a request's head to the first byte of its answer's body.",
-            ("route", "endpoint"),
-            registry=self.registry,
-            buckets=_SECONDS,
-        )
-        self._duration = Histogram(
-            "vllm_endpoints_gateway_request_duration_seconds",
-            "From a request's head to its end.",
-            ("route", "endpoint"),
-            registry=self.registry,
-            buckets=_SECONDS,
-        )
-        self._upstream_errors = Counter(
-            "vllm_endpoints_gateway_upstream_errors",
-            "Attempts at a replica that failed, by what went wrong.",
-            ("endpoint", "reason"),
-            registry=self.registry,
-        )
-        self._retries = Counter(
-            "vllm_endpoints_gateway_upstream_retries",
-            "Attempts that were made again, on another replica.",
-            ("endpoint",),
-            registry=self.registry,
+        named: Any = {"namespace": "vllm_endpoints_gateway", "registry": self.registry}
+        self._requests = Counter("requests", _REQUESTS, (*_ROUTE, "status"), **named)
+        self._in_flight = Gauge("requests_in_flight", _IN_FLIGHT, **named)
+        timing = {"labelnames": _ROUTE, "buckets": _SECONDS, **named}
+        self._first_byte = Histogram("time_to_first_byte_seconds", _FIRST_BYTE, **timing)
+        self._duration = Histogram("request_duration_seconds", _DURATION, **timing)
+        self._upstream_errors = Counter("upstream_errors", _ERRORS, ("endpoint", "reason"), **named)
+        self._retries = Counter("upstream_retries", _RETRIES, ("endpoint",), **named)
+        self._by_endpoint = (
+            *(self._requests, self._first_byte, self._duration),
+            *(self._upstream_errors, self._retries),
         )
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._histograms: dict[tuple[str, str], tuple[Histogram, Histogram]] = {}
@@ -89,6 +71,20 @@ class Metrics:
     def retry(self, endpoint: str) -> None:
         """Count an attempt that is made again."""
         self._retries.labels(endpoint).inc()
+
+    def retain(self, endpoints: Iterable[str]) -> None:
+        """Forget the endpoints that are not among these; names come and go, a process stays.
+
+        One with a request in flight is back when that ends, and is forgotten at the next call.
+        """
+        gone = {endpoint for _, endpoint in self._histograms} - {"", *endpoints}
+        for endpoint in gone:
+            for metric in self._by_endpoint:
+                metric.remove_by_labels({"endpoint": endpoint})
+        self._counters = {key: kept for key, kept in self._counters.items() if key[1] not in gone}
+        self._histograms = {
+            key: kept for key, kept in self._histograms.items() if key[1] not in gone
+        }
 
     def page(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from endpoint_gateway.app import Gateway, build
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring, Replica
+from endpoint_gateway.metrics import Metrics
 from endpoint_gateway.server import Limits, configure
 from endpoint_gateway.settings import Settings
 
@@ -137,7 +138,7 @@ async def live_gateway(
     directory = Known(Catalog.of(endpoints), keyring(*keys))
     log, balancer = BytesIO(), Balancer()
     chosen = SETTINGS.model_copy(update=settings)
-    gateway = build(chosen, directory, balancer=balancer, log=log)
+    gateway = build(chosen, directory, balancer=balancer, metrics=Metrics(), log=log)
     headers = {"authorization": f"Bearer {SECRET}", "content-type": "application/json"}
     async with serving(gateway.application, limits=limits) as (host, port):
         url = f"http://{host}:{port}"
