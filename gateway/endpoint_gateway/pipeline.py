@@ -116,9 +116,9 @@ class Pipeline:
         except GatewayError as error:
             await call.reply.fail(error)
         except asyncio.CancelledError:
-            # the server's drain budget is spent
+            # the server's drain budget is spent, and this is where its task ends: raised on, it
+            # would be logged as a failure of ours
             await call.reply.fail(ShuttingDown("The gateway is shutting down. Try again."))
-            raise
         except ClientGone:
             raise
         except Exception:
@@ -201,7 +201,10 @@ class Pipeline:
         """Look a model up in the static backend's own list (vLLM has no route for one model)."""
         call.record.endpoint = endpoint.qualified_name
         request = _list_request(call)
-        async with self._dispatcher.open(endpoint, request, call.record) as answer:
+        async with (
+            Watch(call.receive),
+            self._dispatcher.open(endpoint, request, call.record) as answer,
+        ):
             listed = models.parse_list(await read_whole(answer))
         if name not in listed:
             raise ModelNotFound(name, usable=listed)

@@ -6,9 +6,11 @@ import asyncio
 import json
 import re
 import signal
+import socket
 
 import httpx
 
+from endpoint_gateway.catalog import Catalog, Replica
 from helpers.fake_vllm import (
     DONE,
     LAST_CHUNK,
@@ -22,7 +24,7 @@ from helpers.fake_vllm import (
     delta,
 )
 from helpers.gateway_process import gateway_process
-from helpers.live_server import NO_TLS, SECRET, endpoint, live_gateway
+from helpers.live_server import NO_TLS, SECRET, endpoint, live_gateway, raw_request
 
 
 def static(engine: FakeVllm, **environ: str) -> dict[str, str]:
@@ -109,7 +111,57 @@ async def test_a_stream_that_outlasts_the_drain_ends_with_an_error() -> None:
             running.process.send_signal(signal.SIGTERM)
             rest = b"".join([piece async for piece in pieces])
         assert b'"code":"shutting_down"' in rest
-        assert (await running.ended())[0] == 0
+        status, log = await running.ended()
+    assert status == 0
+    assert b'"error":"shutting_down"' in log
+    assert b'"trace"' not in running.said
+
+
+async def test_a_client_that_does_not_read_outlasts_no_drain() -> None:
+    full = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.writer.write(STREAM_HEAD)
+        while connection.writer.transport.get_write_buffer_size() < 1 << 20:
+            connection.writer.write(chunk(delta("x" * 20_000)))
+            await asyncio.sleep(0)
+        full.set()
+        await connection.hung_up()
+
+    async with (
+        FakeVllm(script) as engine,
+        gateway_process(static(engine, VLLM_ENDPOINTS_DRAIN_SECONDS="1")) as running,
+    ):
+        with socket.socket() as lagging:
+            lagging.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            url = running.client.base_url
+            lagging.connect((url.host, url.port))
+            lagging.sendall(raw_request({"model": "x", "stream": True}))
+            await full.wait()
+            running.process.send_signal(signal.SIGTERM)
+            assert (await running.ended())[0] == 0
+    assert b'"trace"' not in running.said
+
+
+async def test_a_second_signal_ends_what_is_in_flight() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD + chunk(delta("one")))
+        await connection.hung_up()
+
+    async with FakeVllm(script) as engine, gateway_process(static(engine)) as running:
+        request = running.client.stream(
+            "POST", "/v1/chat/completions", content=b'{"model":"x","stream":true}'
+        )
+        async with request as answer:
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == delta("one")
+            running.process.send_signal(signal.SIGTERM)
+            await until_refused(running.client)
+            running.process.send_signal(signal.SIGTERM)
+            assert (await running.ended())[0] == 0
+    assert b'"trace"' not in running.said
 
 
 async def test_the_probes_are_open_and_tell_what_is_known() -> None:
@@ -145,6 +197,52 @@ async def test_requests_are_counted_by_bounded_labels() -> None:
     assert "vllm_endpoints_gateway_requests_in_flight 0.0" in page
     first_byte = "vllm_endpoints_gateway_time_to_first_byte_seconds_count"
     assert f'{first_byte}{{endpoint="team-a/qwen",route="chat.completions"}} 1.0' in page
+
+
+async def test_an_endpoint_that_is_gone_is_no_longer_counted() -> None:
+    async with (
+        FakeVllm(answering(captured("chat"))) as engine,
+        live_gateway(endpoint(engine.replica), endpoint(await gone(), name="other")) as live,
+    ):
+        await live.chat("team-a/qwen")
+        await live.chat("team-a/other")
+        await live.chat("made-up")
+        metrics = live.gateway.metrics
+        assert b"team-a/other" in metrics.page()
+        metrics.retain(["team-a/qwen"])
+        page = metrics.page().decode()
+        assert "team-a/other" not in page
+        counted = page.count('requests_total{endpoint="')
+        await live.chat("team-a/other")
+        await live.chat("team-a/qwen")
+        page = metrics.page().decode()
+    assert counted == 2
+    labels = 'route="chat.completions",status='
+    assert f'requests_total{{endpoint="team-a/qwen",{labels}"200"}} 2.0' in page
+    assert f'requests_total{{endpoint="team-a/other",{labels}"502"}} 1.0' in page
+
+
+async def gone() -> Replica:
+    """Return a replica that refuses connections."""
+    async with FakeVllm(answering(b"")) as engine:
+        return engine.replica
+
+
+async def test_a_client_that_leaves_while_a_model_is_looked_up_is_noticed() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.hung_up()
+
+    async with FakeVllm(script) as engine, live_gateway() as live:
+        backend = endpoint(engine.replica, served_names=())
+        live.directory.catalog = Catalog.of([backend], catch_all=backend)
+        _, writer = await live.connect()
+        key = f"authorization: Bearer {SECRET}\r\n".encode()
+        writer.write(b"GET /v1/models/tiny HTTP/1.1\r\nhost: g\r\n" + key + b"\r\n")
+        await engine.asked.acquire()
+        writer.transport.abort()
+        await asyncio.wait_for(engine.left.acquire(), 5)
+        assert live.balancer.in_flight(engine.replica) == 0
 
 
 async def test_the_access_log_has_one_line_per_request_without_its_text() -> None:

@@ -30,10 +30,14 @@ class Running:
     process: subprocess.Popen[bytes]
     client: httpx.AsyncClient
     metrics_url: str
+    said: bytes = b""
 
     async def ended(self) -> tuple[int, bytes]:
-        """Wait for the end of the process; return its status and what it wrote."""
-        output, _ = await asyncio.to_thread(self.process.communicate, timeout=10)
+        """Wait for the end of the process; return its status and what it wrote.
+
+        What it wrote to standard error is in `said` then.
+        """
+        output, self.said = await asyncio.to_thread(self.process.communicate, timeout=10)
         return self.process.returncode, output
 
 
