@@ -30,15 +30,21 @@ def by_model(catalog: Catalog, key: Key, model: str | None) -> Endpoint:
 
 
 def find_model(catalog: Catalog, key: Key, model: str) -> Endpoint | None:
-    """Return the endpoint that has this name for this key: served, `name` or `namespace/name`."""
+    """Return the endpoint that has this name for this key: `namespace/name`, served, or `name`.
+
+    The qualified name comes first, so that no served name can take it away.
+    """
+    namespace, slash, name = model.partition("/")
+    qualified = _by_qualified_name(catalog, key, (namespace, name)) if slash else None
+    if qualified is not None:
+        return qualified
     claims = [each for each in catalog.served.get(model, ()) if key.may_use(each)]
     bare = _by_bare_name(catalog, key, model)
     if bare is not None:
         claims.append(bare)
-    if claims:
-        return min(claims, key=lambda each: (each.namespace != key.namespace, each.created))
-    namespace, slash, name = model.partition("/")
-    return _by_qualified_name(catalog, key, (namespace, name)) if slash else None
+    return min(
+        claims, key=lambda each: (each.namespace != key.namespace, each.created), default=None
+    )
 
 
 def by_segment(catalog: Catalog, key: Key, segment: str) -> Endpoint:

@@ -17,7 +17,9 @@ A_QWEN = endpoint(name="qwen", served_names=("tiny", "org/tiny"), created=10)
 A_SMALL = endpoint(name="small", served_names=("small", "tiny"), created=20)
 B_QWEN = endpoint(namespace="team-b", name="qwen", served_names=("tiny",), created=5)
 B_ONLY = endpoint(namespace="team-b", name="only", served_names=("only-model",), created=6)
+A_GREEDY = endpoint(name="greedy", served_names=("team-a/small", "team-b/only"), created=1)
 CATALOG = Catalog.of([A_SMALL, A_QWEN, B_QWEN, B_ONLY])
+CONTESTED = Catalog.of([A_SMALL, A_GREEDY, B_ONLY])
 
 A = key()
 B = key("sk-b", namespace="team-b")
@@ -51,6 +53,15 @@ def test_a_model_leads_to_its_endpoint(who: Key, model: str, expected: Endpoint 
         return
     with pytest.raises(ModelNotFound):
         routing.by_model(CATALOG, who, model)
+
+
+def test_a_served_name_takes_no_qualified_name_away() -> None:
+    assert routing.by_model(CONTESTED, A, "team-a/small") is A_SMALL
+    assert routing.by_model(CONTESTED, ADMIN, "team-b/only") is B_ONLY
+
+
+def test_a_qualified_name_that_is_closed_to_the_key_is_not_there_to_be_taken_away() -> None:
+    assert routing.by_model(CONTESTED, A, "team-b/only") is A_GREEDY
 
 
 BY_SEGMENT: dict[str, tuple[Key, str, Endpoint | None]] = {
