@@ -14,7 +14,15 @@ from types import TracebackType
 
 from .balancer import Balancer, Lease
 from .catalog import Endpoint, Replica
-from .errors import BackendTimeout, ConnectFailed, EngineGone, GatewayError, Headers, NoReplica
+from .errors import (
+    BackendFailed,
+    BackendTimeout,
+    ConnectFailed,
+    EngineGone,
+    GatewayError,
+    Headers,
+    NoReplica,
+)
 from .headers import towards_engine
 from .metrics import Metrics, Record
 from .patience import Patience
@@ -30,11 +38,15 @@ _DRAINING = b"cannot schedule new futures after shutdown"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Limits on time, in seconds. First byte and idle are for streams only."""
+    """Limits on time, in seconds. First byte and idle are for streams only.
+
+    `error` is how long the body of an error is waited for.
+    """
 
     first_byte: float
     idle: float
     total: float
+    error: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +62,18 @@ class Request:
 
 
 class Answer:
-    """An answer whose head is there; `body` says what of it was read already (a small error)."""
+    """An answer whose head is there.
 
-    __slots__ = ("_connection", "_early")
+    The body of an error is what comes of it within `error_seconds` of its head: one that stalls or
+    breaks off ends there, since the status says enough.
+    """
 
-    def __init__(self, connection: Connection, early: bytes | None = None) -> None:
+    __slots__ = ("_connection", "_early", "_error_deadline")
+
+    def __init__(self, connection: Connection, *, error_seconds: float) -> None:
         self._connection = connection
-        self._early = early
+        self._error_deadline = asyncio.get_running_loop().time() + error_seconds
+        self._early = b""
 
     @property
     def status(self) -> int:
@@ -70,10 +87,23 @@ class Answer:
 
     async def read(self) -> bytes:
         """Return the next piece of the body, b"" at its end. Raises as Connection.read does."""
-        if self._early is not None:
-            early, self._early = self._early, None
-            return early
-        return await self._connection.read()
+        early, self._early = self._early, b""
+        return early or await self._read_on()
+
+    async def begin(self, size: int) -> bytes:
+        """Return the beginning of the body, about `size` bytes of it; it is still to be read."""
+        while len(self._early) < size and (piece := await self._read_on()):
+            self._early += piece
+        return self._early
+
+    async def _read_on(self) -> bytes:
+        if self.status < 400:
+            return await self._connection.read()
+        try:
+            async with asyncio.timeout_at(self._error_deadline):
+                return await self._connection.read()
+        except (TimeoutError, BackendFailed):
+            return b""
 
 
 class Dispatcher:
@@ -113,6 +143,10 @@ class Dispatcher:
         except (ConnectFailed, EngineGone):
             lease.unreachable(asyncio.get_running_loop().time())
             raise
+
+    def answer(self, connection: Connection) -> Answer:
+        """Return the answer that has begun on this connection."""
+        return Answer(connection, error_seconds=self._timeouts.error)
 
     def note_failure(self, endpoint: Endpoint, reason: str) -> None:
         """Count an attempt that failed."""
@@ -195,20 +229,20 @@ class Attempts:
         sent = _render(self._request, self._endpoint, self._lease.replica)
         connection = await self._dispatcher.ask(self._lease, sent, patience)
         self._connection = connection
-        if connection.status not in _RETRIED:
-            return Answer(connection)
-        body = await _read_error(connection)
-        draining = _DRAINING in body
-        if connection.status == 500 and not draining:
-            return Answer(connection, body)
-        self._dispatcher.note_failure(
-            self._endpoint, "draining" if draining else str(connection.status)
-        )
+        answer = self._dispatcher.answer(connection)
+        if answer.status not in _RETRIED:
+            return answer
+        # the other two say by themselves that the request was not taken
+        draining = answer.status == 500 and _DRAINING in await answer.begin(_MAX_ERROR_BYTES)
+        if answer.status == 500 and not draining:
+            return answer
+        reason = "draining" if draining else str(answer.status)
+        self._dispatcher.note_failure(self._endpoint, reason)
         if self._can_retry():
             return None
         if draining:
             raise NoReplica("The only replica of this endpoint is shutting down. Try again later.")
-        return Answer(connection, body)
+        return answer
 
     def _can_retry(self) -> bool:
         others = any(replica not in self._tried for replica in self._endpoint.replicas)
@@ -223,14 +257,6 @@ class Attempts:
         if self._lease is not None:
             self._lease.release()
             self._lease = None
-
-
-async def _read_error(connection: Connection) -> bytes:
-    """Return the body of an error, or its beginning where it is longer than errors are."""
-    body = b""
-    while len(body) < _MAX_ERROR_BYTES and (piece := await connection.read()):
-        body += piece
-    return body
 
 
 def _render(request: Request, endpoint: Endpoint, replica: Replica) -> list[bytes]:

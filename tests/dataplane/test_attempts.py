@@ -1,0 +1,84 @@
+"""How long the attempts at one request may take, without a gateway around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from endpoint_gateway.balancer import Balancer
+from endpoint_gateway.catalog import Replica
+from endpoint_gateway.dispatch import Dispatcher, Request, Timeouts
+from endpoint_gateway.errors import ConnectFailed
+from endpoint_gateway.metrics import Metrics, Record
+from endpoint_gateway.patience import Patience
+from endpoint_gateway.pool import Pool
+from endpoint_gateway.upstream import Connection as Upstream
+from endpoint_gateway.upstream import Limits
+from helpers.engine_client import pool_of
+from helpers.fake_vllm import Connection, FakeVllm, response
+from helpers.live_server import endpoint
+
+REQUEST = Request(path="/v1/chat/completions", headers=[])
+A, B, C = Replica("a", 1), Replica("b", 1), Replica("c", 1)
+
+
+def dispatcher(pool: Pool, *, error: float = 1.0) -> Dispatcher:
+    timeouts = Timeouts(first_byte=2.0, idle=3.0, total=5.0, error=error)
+    return Dispatcher(balancer=Balancer(), pool=pool, timeouts=timeouts, metrics=Metrics())
+
+
+def record() -> Record:
+    return Record(method="POST", path=REQUEST.path, request_id="1")
+
+
+# ruff: noqa: ARG002 - the signature is Pool's
+class Refused(Pool):
+    """Connects to nobody, and writes down until when it was to try."""
+
+    def __init__(self) -> None:
+        super().__init__(Limits())
+        self.deadlines: list[float] = []
+
+    async def request(
+        self,
+        replica: Replica,
+        request: Sequence[bytes],
+        patience: Patience,
+        *,
+        reached: Callable[[], None] = print,
+    ) -> Upstream:
+        self.deadlines.append(patience.deadline)
+        raise ConnectFailed("refused")
+
+
+async def test_all_attempts_together_have_one_deadline() -> None:
+    pool = Refused()
+    with pytest.raises(ConnectFailed):
+        await dispatcher(pool).open(endpoint(A, B, C), REQUEST, record()).__aenter__()
+    assert len(pool.deadlines) == 3
+    assert len(set(pool.deadlines)) == 1
+
+
+async def test_only_streams_have_limits_between_their_beginning_and_their_end() -> None:
+    asking = dispatcher(Refused())
+    whole, stream = asking.patience(REQUEST), asking.patience(replace(REQUEST, stream=True))
+    assert (whole.first_byte_seconds, whole.idle_seconds) == (None, None)
+    assert (stream.first_byte_seconds, stream.idle_seconds) == (2.0, 3.0)
+
+
+async def test_an_error_whose_body_stalls_is_not_waited_for() -> None:
+    async def stalling(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response(b"no room", status=500)[:-1])
+        await connection.hung_up()
+
+    async with FakeVllm(stalling) as engine, pool_of() as pool:
+        one = endpoint(engine.replica)
+        async with dispatcher(pool, error=0.01).open(one, REQUEST, record()) as answer:
+            assert (answer.status, await answer.read(), await answer.read()) == (
+                500,
+                b"no roo",
+                b"",
+            )
