@@ -19,6 +19,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+NO_CONTENT = 204
+"""A status whose answer must not have a content-length (RFC 9110, 8.6)."""
+
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 
@@ -58,7 +61,8 @@ class Reply:
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer."""
-        headers.append((b"content-length", b"%d" % len(body)))
+        if status != NO_CONTENT:
+            headers.append((b"content-length", b"%d" % len(body)))
         await self.start(status, headers)
         await self.end(body)
 

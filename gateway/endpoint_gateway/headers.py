@@ -35,7 +35,29 @@ _NOT_TO_ENGINE = _HOP_BY_HOP | {
     b"accept-encoding",
     b"x-request-id",
 }
-_NOT_TO_CLIENT = _HOP_BY_HOP | {b"server", b"date", b"x-request-id", b"www-authenticate"}
+# An engine shares its address with all others: it may not set anything for all of that address,
+# nor tell the proxies between us and the client to send something else instead.
+_NOT_TO_CLIENT = _HOP_BY_HOP | {
+    b"server",
+    b"date",
+    b"x-request-id",
+    b"www-authenticate",
+    b"alt-svc",
+    b"clear-site-data",
+    b"nel",
+    b"report-to",
+    b"reporting-endpoints",
+    b"strict-transport-security",
+}
+_FOR_THOSE_BETWEEN = (
+    b"set-cookie",
+    b"x-accel-",
+    b"x-sendfile",
+    b"x-lighttpd-",
+    b"x-litespeed-",
+    b"x-reproxy-",
+)
+_PACING = (b"retry-after", b"ratelimit", b"x-ratelimit-")
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -55,7 +77,16 @@ def towards_engine(headers: Headers) -> Headers:
 
 def towards_client(headers: Headers) -> Headers:
     """Return those headers of an engine's answer that the client gets."""
-    return _without(headers, _NOT_TO_CLIENT)
+    return [
+        header
+        for header in _without(headers, _NOT_TO_CLIENT)
+        if not header[0].startswith(_FOR_THOSE_BETWEEN)
+    ]
+
+
+def pacing(headers: Headers) -> Headers:
+    """Return those headers of an engine's answer that say when to come back and how often."""
+    return [header for header in towards_client(headers) if header[0].startswith(_PACING)]
 
 
 def _without(headers: Headers, dropped: frozenset[bytes]) -> Headers:
@@ -83,9 +114,16 @@ def media_type(headers: Headers) -> bytes:
 
 
 def is_framed(status: int, headers: Headers) -> bool:
-    """Say whether this head tells where its body ends other than by closing (RFC 9112, 6.3)."""
+    """Say whether this head tells where its body ends other than by closing (RFC 9112, 6.3).
+
+    It must not be one that `is_coded`.
+    """
     return status in (204, 304) or any(
-        name == b"content-length"
-        or (name == b"transfer-encoding" and value.lower().rstrip().endswith(b"chunked"))
-        for name, value in headers
+        name in (b"content-length", b"transfer-encoding") for name, _ in headers
     )
+
+
+def is_coded(headers: Headers) -> bool:
+    """Say whether a transfer coding other than `chunked` lies over the body of this head."""
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    return bool(codings) and b",".join(codings).strip().lower() != b"chunked"

@@ -6,6 +6,8 @@ held until it is whole, so that one that breaks off can still become a 502; only
 be held is passed on as it comes.
 """
 
+import asyncio
+import contextlib
 from typing import Any, Protocol
 
 import msgspec
@@ -20,10 +22,11 @@ from .errors import (
     Unsupported,
     envelope,
 )
-from .headers import media_type, towards_client
+from .headers import media_type, pacing, towards_client
 from .sse import Stream, is_error_object, was_aborted
 
 MAX_HELD_BYTES = 4 << 20
+_ENDING_SECONDS = 0.25
 
 # nginx, and ingresses made of it, collect an answer unless told not to
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -83,14 +86,27 @@ async def _relay_stream(answer: Answer, reply: Reply) -> None:
 async def _pump(answer: Answer, reply: Reply, stream: Stream) -> GatewayError | None:
     """Pass the events on until they end; return what ended them before their time."""
     try:
-        while piece := await answer.read():
+        while not stream.over and (piece := await answer.read()):
             if passed := stream.feed(piece):
                 await reply.write(passed)
         if last := stream.end():
             await reply.write(last)
     except GatewayError as error:
         return error
+    if stream.over:
+        await _see_out(answer)
     return None
+
+
+async def _see_out(answer: Answer) -> None:
+    """Wait a moment for the end of a body that has nothing more to say.
+
+    Without it the engine's connection can't be used again. It mostly comes with the last event.
+    """
+    with contextlib.suppress(TimeoutError, GatewayError):
+        async with asyncio.timeout(_ENDING_SECONDS):
+            while await answer.read():
+                pass
 
 
 async def _relay_whole(answer: Answer, reply: Reply) -> None:
@@ -136,8 +152,8 @@ async def _relay_error(answer: Answer, reply: Reply) -> None:
         return
     if answer.status == 404 and content.get("detail") == "Not Found":
         raise Unsupported("The engine of this model does not serve this route.")
-    headers = [each for each in towards_client(answer.headers) if each[0] != b"content-type"]
-    await reply.whole(answer.status, [*headers, JSON], _wrapped(answer.status, content))
+    headers = [*pacing(answer.headers), JSON]
+    await reply.whole(answer.status, headers, _wrapped(answer.status, content))
 
 
 def _wrapped(status: int, content: dict[str, Any]) -> bytes:

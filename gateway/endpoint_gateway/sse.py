@@ -8,7 +8,7 @@ the stream is followed event by event and that `[DONE]` is withheld.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ MAX_EVENT_BYTES = 1 << 20
 """An event larger than this is passed on as it comes, without a look at what it says."""
 
 _BOUNDARY = re.compile(rb"\n\r?\n")
+_COMMENTS = re.compile(rb"(?::[^\n]*\n|\r?\n)*")
 _DATA = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
 
 
@@ -26,26 +27,35 @@ _DATA = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
 class Stream:
     """One answer, followed to its end.
 
-    `finished` is success: `[DONE]` came and nothing before it said otherwise. `failed` is an error
-    event that was passed on. `aborted` is a choice that the engine gave up on.
+    `over` means that `[DONE]` came. `failed` is an error event that was passed on. `aborted` is a
+    choice that the engine gave up on.
     """
 
-    finished: bool = False
+    over: bool = False
     failed: bool = False
     aborted: bool = False
-    _partial: bytes = b""
+    _partial: bytearray = field(default_factory=bytearray)
     _oversized: bool = False
 
+    @property
+    def finished(self) -> bool:
+        """Say whether the answer was a success: nothing before its `[DONE]` said otherwise."""
+        return self.over and not (self.failed or self.aborted)
+
     def feed(self, data: bytes) -> bytes:
-        """Take what came and return what the client may have of it now: whole events, as sent."""
+        """Take what came and return what the client may have of it now, as it was sent.
+
+        That is whole events, and the comments before an event as soon as their lines are whole:
+        they are there to keep connections alive.
+        """
         if not self._partial and data.endswith(b"\n\n") and not _remarkable(data):
             self._oversized = False
-            return b"" if self.finished else data
+            return b"" if self.over else data
         return self._feed_slowly(data)
 
     def end(self) -> bytes:
         """Return what the client gets of an event that the (orderly) end of the stream cut off."""
-        partial, self._partial = self._partial, b""
+        partial, self._partial = bytes(self._partial), bytearray()
         return partial if self._oversized or not partial else self._judge(partial + b"\n\n")
 
     @property
@@ -54,35 +64,47 @@ class Stream:
         return self._oversized
 
     def _feed_slowly(self, data: bytes) -> bytes:
-        text = self._partial + data
+        partial = self._partial
+        # a boundary that the cut runs through begins at most two bytes before the new data
+        known = max(0, len(partial) - 2)
+        partial += data
         passed: list[bytes] = []
         start = 0
-        # a boundary that the cut runs through begins at most two bytes before the new data
-        for match in _BOUNDARY.finditer(text, max(0, len(self._partial) - 2)):
-            event, start = text[start : match.end()], match.end()
+        for end in [match.end() for match in _BOUNDARY.finditer(partial, known)]:
+            event, start = bytes(partial[start:end]), end
             passed.append(event if self._oversized else self._judge(event))
             self._oversized = False
-        self._partial = text[start:]
-        if len(self._partial) > MAX_EVENT_BYTES or self._oversized:
+        del partial[:start]
+        if b"\n" in data and not self._oversized:
+            passed.append(self._take_comments())
+        if len(partial) > MAX_EVENT_BYTES or self._oversized:
             # two bytes stay, so that the end of the event is seen wherever it is cut
-            passed.append(self._partial[:-2])
-            self._partial, self._oversized = self._partial[-2:], True
+            passed.append(bytes(partial[:-2]))
+            del partial[:-2]
+            self._oversized = True
         return b"".join(passed)
+
+    def _take_comments(self) -> bytes:
+        """Take the whole lines before the next event's first, which say nothing, from the text."""
+        found = _COMMENTS.match(self._partial)
+        comments = found[0] if found else b""
+        del self._partial[: len(comments)]
+        return b"" if self.over else bytes(comments)
 
     def _judge(self, event: bytes) -> bytes:
         """Return what the client gets of one whole event."""
-        if self.finished or not _remarkable(event):
-            return b"" if self.finished else event
+        if self.over or not _remarkable(event):
+            return b"" if self.over else event
         data = b"\n".join(match[1] for match in _DATA.finditer(event))
         if data.strip() == b"[DONE]":
-            self.finished = not (self.failed or self.aborted)
+            self.over = True
             return event if self.finished else b""
         return self._judge_json(event, data)
 
     def _judge_json(self, event: bytes, data: bytes) -> bytes:
         try:
             content = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return event
         if isinstance(content, dict):
             self.aborted = self.aborted or was_aborted(content)

@@ -18,7 +18,7 @@ import httptools
 
 from .catalog import Replica
 from .errors import BadAnswer, ConnectionLost, GatewayError, Headers
-from .headers import is_framed
+from .headers import is_coded, is_framed
 from .patience import Patience
 
 
@@ -186,6 +186,9 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             return
+        if not 200 <= status < 600 or is_coded(self.headers):
+            self._fail(BadAnswer("The model's engine sent an answer that we can't pass on."))
+            return
         self.status = status
         self._until_close = not is_framed(status, self.headers)
         self._head_done = True
@@ -193,7 +196,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def on_body(self, body: bytes) -> None:
-        if self._complete:
+        if self._complete or not self._head_done:
             return
         if not self._body_seen:
             self._body_seen = True

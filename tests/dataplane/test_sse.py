@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -74,6 +75,43 @@ def test_an_event_that_is_too_large_is_passed_on_and_forgotten() -> None:
     assert received == large + b"y\n\n" + delta("a") + DONE
     assert stream.finished
     assert not stream.inside_event
+
+
+@pytest.mark.parametrize("word", [b'"error"', b'"abort"', b"[DONE]"])
+def test_an_event_that_is_no_text_passes_as_it_is(word: bytes) -> None:
+    odd = b'data: {"choices": "\xff\xfe ' + word + b'"}\n\n'
+    received, stream = passed([odd, DONE])
+    assert received == odd + DONE
+    assert stream.finished
+
+
+@pytest.mark.parametrize("line", [b": keep-alive\n", b": keep-alive\r\n", b":\n", b"\n"])
+def test_a_comment_passes_as_soon_as_its_line_is_whole(line: bytes) -> None:
+    stream = Stream()
+    assert stream.feed(line[:-1]) == b""
+    assert stream.feed(line[-1:] + b"da") == line
+    assert not stream.inside_event
+    assert stream.feed(delta("a")[2:] + line) == delta("a") + line
+    assert stream.feed(line) == line
+
+
+def test_a_comment_inside_an_event_stays_there() -> None:
+    stream = Stream()
+    assert stream.feed(b"event: x\n: ping\n") == b""
+    assert stream.feed(delta("a")) == b"event: x\n: ping\n" + delta("a")
+
+
+def test_a_comment_after_the_end_is_not_passed() -> None:
+    stream = Stream()
+    assert stream.feed(DONE + b": ping\n") == DONE
+
+
+def test_what_an_event_costs_does_not_grow_with_what_came_of_it_before() -> None:
+    stream, piece = Stream(), b"x" * 32
+    began = time.process_time()
+    for _ in range(MAX_EVENT_BYTES // len(piece)):
+        stream.feed(piece)
+    assert time.process_time() - began < 1  # a copy of it all for each piece takes several seconds
 
 
 def test_nothing_is_kept_after_a_whole_event() -> None:

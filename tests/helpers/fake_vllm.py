@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +69,9 @@ class Connection:
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
+        at_once = struct.pack("ii", 1, 0)
+        raw = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         self.writer.transport.abort()
 
     def die(self) -> None:
@@ -134,6 +139,15 @@ class FakeVllm:
             self.ended += 1
             self.left.release()
             writer.transport.abort()
+
+
+async def until_it_stops(count: Callable[[], int]) -> None:
+    """Return when a count has not moved for many turns of the loop: they all wait for us."""
+    before, quiet = -1, 0
+    while quiet < 300:
+        await asyncio.sleep(0)
+        quiet = quiet + 1 if count() == before else 0
+        before = count()
 
 
 def answering(*answers: bytes) -> Script:
