@@ -9,7 +9,6 @@ Refuses to know of paths and answers: those are the application's.
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any, cast
 import httptools
 import uvicorn
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -77,7 +77,8 @@ class ClientConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._unaccounted += len(data)
         try:
             self._parse(data)
@@ -86,7 +87,7 @@ class ClientConnection(HttpToolsProtocol):
             return
         if self._unaccounted > self._limits.head_bytes:
             self._refuse(HeadTooLarge())
-        elif self.cycle is None or self.cycle.response_complete:
+        elif (cycle := self.cycle) is None or cycle.response_complete:
             self._await_more()
 
     def pause_writing(self) -> None:
@@ -102,7 +103,8 @@ class ClientConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._replaying:
             return
-        if self._is_answering():
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
             # nobody notices that a client leaves whose next request waits to be read
             raise InvalidRequest("A connection takes one request at a time.")
         self.cycle = None
@@ -115,21 +117,33 @@ class ClientConnection(HttpToolsProtocol):
         if self._unaccounted > self._limits.head_bytes < self._head_size():
             raise HeadTooLarge
         self._unaccounted = 0
-        self._stop_head_timer()
+        if self._head_timer is not None:
+            self._stop_head_timer()
         super().on_headers_complete()
         # the request has its list; trailers, which would be appended, go into one that nobody reads
         self.headers = []
 
+    # uvicorn's next two ask the parser whether this could be a WebSocket, which costs
+
     def on_body(self, body: bytes) -> None:
         self._unaccounted = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # as far as httptools is concerned; the body is still to come
         self._unaccounted = 0
         self._between_requests = True
-        super().on_message_complete()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -157,9 +171,6 @@ class ClientConnection(HttpToolsProtocol):
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
 
     # -- waiting and refusing -----------------------------------------------------------------
 
@@ -252,7 +263,7 @@ class Server(uvicorn.Server):
         """Capture none."""
         yield
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    async def shutdown(self, sockets: Any = None) -> None:
         """Let requests finish for as long as is configured; then end them, and see that they do."""
         await super().shutdown(sockets)
         if not self.force_exit:
