@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import httpx
 import openai
 
 from hack.demo.runtimes import LocalRuntime
@@ -48,6 +49,13 @@ class Demo:
         listed = self.session.call_kubectl("get", "pods", "-l", selector, "-o", "json")
         pods: list[JsonObject] = json.loads(listed)["items"]
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def engine_metric(self, name: str) -> float:
+        """One of vLLM's own metrics, from its only pod."""
+        address = self.engine_pods()[0]["status"]["podIP"]
+        text = httpx.get(f"http://{address}:8000/metrics").text
+        lines = [line for line in text.splitlines() if line.startswith(f"vllm:{name}{{")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def eventually(look: Callable[[], T], *, within_seconds: float) -> T:
