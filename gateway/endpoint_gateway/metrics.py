@@ -38,7 +38,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         named: Any = {"namespace": "vllm_endpoints_gateway", "registry": self.registry}
         self._requests = Counter("requests", _REQUESTS, (*_ROUTE, "status"), **named)
-        self._in_flight = Gauge("requests_in_flight", _IN_FLIGHT, **named)
+        self._running = 0
+        in_flight = Gauge("requests_in_flight", _IN_FLIGHT, **named)
+        # inc() and dec() take a lock
+        in_flight.set_function(lambda: self._running)
         timing = {"labelnames": _ROUTE, "buckets": _SECONDS, **named}
         self._first_byte = Histogram("time_to_first_byte_seconds", _FIRST_BYTE, **timing)
         self._duration = Histogram("request_duration_seconds", _DURATION, **timing)
@@ -53,11 +56,11 @@ class Metrics:
 
     def begin(self) -> None:
         """Count a request that begins."""
-        self._in_flight.inc()
+        self._running += 1
 
     def end(self, record: "Record", *, now: float) -> None:
         """Count a request that ended."""
-        self._in_flight.dec()
+        self._running -= 1
         self._counter(record.route, record.endpoint, record.status).inc()
         first_byte, duration = self._timings(record.route, record.endpoint)
         if record.first_byte is not None:

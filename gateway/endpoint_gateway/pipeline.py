@@ -16,7 +16,7 @@ import msgspec
 from . import models, routing
 from .auth import authenticate
 from .catalog import Catalog, Endpoint, Key, Keyring
-from .client import Receive, Reply, Send, Watch, read_body
+from .client import OnLeave, Receive, Reply, Send, Watch, read_body
 from .dispatch import Dispatcher, Request
 from .errors import (
     ClientGone,
@@ -30,6 +30,7 @@ from .headers import Headers, find, request_id
 from .metrics import AccessLog, Metrics, Record
 from .peek import peek
 from .relay import read_whole, relay
+from .server import ON_LEAVE
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Call:
 
     headers: Headers
     receive: Receive
+    on_leave: OnLeave
     reply: Reply
     record: Record
     segment: str | None = None
@@ -96,7 +98,8 @@ class Pipeline:
             method=scope["method"], path=scope["path"], request_id=identity.decode("ascii")
         )
         reply = Reply(send, request_id=identity, record=record)
-        return Call(headers=headers, receive=receive, reply=reply, record=record)
+        on_leave: OnLeave = scope["extensions"][ON_LEAVE]["set"]
+        return Call(headers, receive, on_leave, reply=reply, record=record)
 
     async def run(self, action: Action, call: Call) -> None:
         """Carry out this action, see that it is answered, and write down how it went."""
@@ -192,7 +195,7 @@ class Pipeline:
     async def _forward(self, call: Call, endpoint: Endpoint, request: Request) -> None:
         call.record.endpoint = endpoint.qualified_name
         async with (
-            Watch(call.receive),
+            Watch(call.on_leave),
             self._dispatcher.open(endpoint, request, call.record) as answer,
         ):
             await relay(answer, call.reply)
@@ -202,7 +205,7 @@ class Pipeline:
         call.record.endpoint = endpoint.qualified_name
         request = _list_request(call)
         async with (
-            Watch(call.receive),
+            Watch(call.on_leave),
             self._dispatcher.open(endpoint, request, call.record) as answer,
         ):
             listed = models.parse_list(await read_whole(answer))

@@ -9,7 +9,7 @@ Refuses to know of paths and answers: those are the application's.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -26,6 +26,9 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from .errors import GatewayError, HeadTooLarge, HeadTooSlow, InvalidRequest, render
 from .headers import Headers, request_id
+
+ON_LEAVE = "vllm_endpoints.on_leave"
+"""The extension of ASGI's scope under which `ClientConnection.on_leave` is found, as `set`."""
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -55,12 +58,26 @@ class ClientConnection(HttpToolsProtocol):
     def __init__(self, *, limits: Limits, **options: Any) -> None:
         super().__init__(**options)
         self._limits = limits
+        self._extensions: dict[str, dict[object, object]] = {ON_LEAVE: {"set": self.on_leave}}
+        self._leaver: Callable[[], None] | None = None
         self._deaf = False
         self._between_requests = True
         self._replaying = False
         self._unaccounted = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+
+    def on_leave(self, callback: Callable[[], None] | None) -> None:
+        """Call this when the client leaves before it has its answer, or has left; None: no more.
+
+        What is still to come of the request's body is thrown away meanwhile.
+        """
+        self._leaver = callback
+        if callback is not None:
+            # a client from whom nobody reads can't be seen leaving
+            self.flow.resume_reading()
+            if self.cycle is not None and self.cycle.disconnected:
+                callback()
 
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -73,6 +90,8 @@ class ClientConnection(HttpToolsProtocol):
         self._stop_stall_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        if self._leaver is not None:
+            self._leaver()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -119,6 +138,7 @@ class ClientConnection(HttpToolsProtocol):
         self._unaccounted = 0
         if self._head_timer is not None:
             self._stop_head_timer()
+        self.scope["extensions"] = self._extensions
         super().on_headers_complete()
         # the request has its list; trailers, which would be appended, go into one that nobody reads
         self.headers = []
@@ -128,7 +148,7 @@ class ClientConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._unaccounted = 0
         cycle = self.cycle
-        if cycle is None or cycle.response_complete:
+        if cycle is None or cycle.response_complete or self._leaver is not None:
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:

@@ -9,6 +9,7 @@ import signal
 import socket
 
 import httpx
+import pytest
 
 from endpoint_gateway.catalog import Catalog, Replica
 from helpers.fake_vllm import (
@@ -228,7 +229,8 @@ async def gone() -> Replica:
         return engine.replica
 
 
-async def test_a_client_that_leaves_while_a_model_is_looked_up_is_noticed() -> None:
+@pytest.mark.parametrize("sent", [0, 200_000], ids=["without a body", "while it sends one"])
+async def test_a_client_that_leaves_while_a_model_is_looked_up_is_noticed(sent: int) -> None:
     async def script(connection: Connection) -> None:
         await connection.request()
         await connection.hung_up()
@@ -238,7 +240,8 @@ async def test_a_client_that_leaves_while_a_model_is_looked_up_is_noticed() -> N
         live.directory.catalog = Catalog.of([backend], catch_all=backend)
         _, writer = await live.connect()
         key = f"authorization: Bearer {SECRET}\r\n".encode()
-        writer.write(b"GET /v1/models/tiny HTTP/1.1\r\nhost: g\r\n" + key + b"\r\n")
+        length = b"content-length: %d\r\n" % (2 * sent)
+        writer.write(b"GET /v1/models/tiny HTTP/1.1\r\n" + key + length + b"\r\n" + b"x" * sent)
         await engine.asked.acquire()
         writer.transport.abort()
         await asyncio.wait_for(engine.left.acquire(), 5)
