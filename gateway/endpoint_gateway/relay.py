@@ -70,10 +70,16 @@ async def read_whole(answer: Answer) -> bytes:
 
 
 async def _relay_stream(answer: Answer, reply: Reply) -> None:
+    # The head waits for the first piece: until then an engine that fails can still have a status
+    # of its own. And Go's reverse proxies (Traefik 3.6 was seen to) now and then cut off an answer
+    # whose head comes before they are done with the request, as vLLM's does.
+    first = await answer.read()
+    if not first:
+        raise AnswerAborted(_ABORTED)
     headers = [header for header in towards_client(answer.headers) if header[0] != b"cache-control"]
     await reply.start(answer.status, headers + _STREAM_HEADERS, streaming=True)
     stream = Stream()
-    failure = await _pump(answer, reply, stream)
+    failure = await _pump(answer, reply, stream, first=first)
     if stream.finished:
         await reply.end()
     elif stream.failed:
@@ -83,12 +89,16 @@ async def _relay_stream(answer: Answer, reply: Reply) -> None:
         await reply.fail(failure or AnswerAborted(_ABORTED), inside_event=stream.inside_event)
 
 
-async def _pump(answer: Answer, reply: Reply, stream: Stream) -> GatewayError | None:
+async def _pump(
+    answer: Answer, reply: Reply, stream: Stream, *, first: bytes
+) -> GatewayError | None:
     """Pass the events on until they end; return what ended them before their time."""
+    piece = first
     try:
-        while not stream.over and (piece := await answer.read()):
+        while piece:
             if passed := stream.feed(piece):
                 await reply.write(passed)
+            piece = b"" if stream.over else await answer.read()
         if last := stream.end():
             await reply.write(last)
     except GatewayError as error:

@@ -54,6 +54,19 @@ async def test_a_stream_is_whole_wherever_its_bytes_are_cut(name: str) -> None:
             assert received.content == captured_body(name) + b"\n\n", cut
 
 
+@pytest.mark.parametrize("rest", [LAST_CHUNK, b""], ids=["ended", "lost"])
+async def test_a_stream_that_fails_before_its_first_event_has_a_status(rest: bytes) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD + rest)
+        connection.reset()
+
+    async with FakeVllm(script) as engine, live_gateway(endpoint(engine.replica)) as live:
+        answer = await live.chat(stream=True)
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] in ("answer_aborted", "backend_unreachable")
+
+
 async def test_an_event_reaches_the_client_before_the_next_one_is_sent() -> None:
     seen = asyncio.Event()
 
