@@ -132,13 +132,7 @@ def has_room(secret: Object | None, new: Entry) -> bool:
 def api_key_secret(owner: ApiKey, key: str) -> Object:
     """Return the Secret that holds the key of an ApiKey, and is deleted with it."""
     secret = _secret(owner.namespace, owner.secret_name, {names.API_KEY_FIELD: key})
-    reference = {
-        "apiVersion": names.API_VERSION,
-        "kind": "ApiKey",
-        "name": owner.name,
-        "uid": owner.uid,
-        "controller": True,
-    }
+    reference = names.owner_reference("ApiKey", owner.name, owner.uid)
     return secret | {"metadata": secret["metadata"] | {"ownerReferences": [reference]}}
 
 

@@ -46,6 +46,17 @@ RESERVED_NAMES: Final = (
 which an endpoint of that name would hide."""
 
 
+def owner_reference(kind: str, name: str, uid: str) -> dict[str, str | bool]:
+    """Return the reference by which a child belongs to an object of ours, and goes with it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+    }
+
+
 def engine_name(endpoint: str) -> str:
     """Return the name of an endpoint's Deployment, headless Service and Secret."""
     return endpoint + ENGINE_SUFFIX

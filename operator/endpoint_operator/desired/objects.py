@@ -126,13 +126,7 @@ def _records(spec: InferenceEndpointSpec, image: str) -> dict[str, str]:
 def _owned(child: Object, endpoint: InferenceEndpoint) -> Object:
     """Return a child with our labels, its owner, and the digest of all that."""
     meta = child["metadata"]
-    owner = {
-        "apiVersion": names.API_VERSION,
-        "kind": "InferenceEndpoint",
-        "name": endpoint.name,
-        "uid": endpoint.uid,
-        "controller": True,
-    }
+    owner = names.owner_reference("InferenceEndpoint", endpoint.name, endpoint.uid)
     owned = child | {
         "metadata": meta | {"labels": names.child_labels(endpoint.name), "ownerReferences": [owner]}
     }
