@@ -31,6 +31,13 @@ _NO_URL = "must be http://HOST:PORT (TLS towards an engine is not supported)"
 M = TypeVar("M", bound=BaseModel)
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
 
 
 class Settings(BaseModel):
@@ -44,6 +51,10 @@ class Settings(BaseModel):
     )
     root_key_secret: str = Field(
         pattern=_NAME, description="name of the Secret from whose key the engines' keys derive"
+    )
+    watch_namespaces: Annotated[tuple[Name, ...], BeforeValidator(_split)] = Field(
+        default=(),
+        description="namespaces whose endpoints are served, separated by commas; empty: all",
     )
     gateway_port: Port = Field(default=8080, description="port of the API and of the probes")
     metrics_port: Port = Field(default=9090, description="port of GET /metrics")
@@ -69,11 +80,12 @@ class Settings(BaseModel):
         default="info", description="least severe log line that is written"
     )
 
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(key.strip() for key in value.split(",") if key.strip())
-    return value
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces to watch, the release's among them; none means all."""
+        if not self.watch_namespaces:
+            return ()
+        return tuple(sorted({self.release_namespace, *self.watch_namespaces}))
 
 
 def _strip(value: object) -> object:
@@ -161,6 +173,10 @@ def describe() -> str:
 def _described(model: type[BaseModel], *, prefix: str = "") -> list[str]:
     return [
         f"  {prefix}{name.upper()}\n      {field.description}"
-        + ("" if field.is_required() or field.default is None else f" (default {field.default})")
+        + (
+            ""
+            if field.is_required() or field.default in (None, ())
+            else f" (default {field.default})"
+        )
         for name, field in model.model_fields.items()
     ]

@@ -6,16 +6,35 @@ contract test keeps chart and model together.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from endpoint_operator.errors import SettingsError
 
 PREFIX: Final = "VLLM_ENDPOINTS_"
+LONGEST_CA_BUNDLE: Final = 100_000
+"""Characters: Linux takes no variable of 128 KiB."""
 
 _NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+def _parse(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Name = Annotated[str, Field(pattern=_NAME)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_split)]
+Strings = Annotated[dict[str, str], BeforeValidator(_parse)]
+Objects = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_parse)]
 
 
 class Settings(BaseModel):
@@ -35,6 +54,28 @@ class Settings(BaseModel):
     gateway_service: str = Field(
         pattern=_NAME, description="name of the gateway's Service in the release namespace"
     )
+    gateway_labels: Strings = Field(
+        default={
+            "app.kubernetes.io/name": "vllm-endpoints",
+            "app.kubernetes.io/instance": "vllm-endpoints",
+            "app.kubernetes.io/component": "gateway",
+        },
+        min_length=1,
+        description="labels of the gateway's pods in the release namespace, as a JSON object",
+    )
+    watch_namespaces: Names = Field(
+        default=(),
+        description="namespaces whose objects are served, separated by commas; empty: all",
+    )
+    lease_name: str = Field(
+        default="vllm-endpoints-operator",
+        pattern=_NAME,
+        description="name of the Lease in the release namespace that the leading operator holds",
+    )
+    identity: str = Field(
+        default="",
+        description="name that no other operator has, such as the pod's; empty: a random one",
+    )
     cluster_domain: str = Field(
         default="cluster.local", pattern=_NAME, description="DNS domain of the cluster"
     )
@@ -49,12 +90,45 @@ class Settings(BaseModel):
         pattern=r"^\S+$",
         description="image of endpoints that name none; endpoints keep the one they started with",
     )
+    engine_pull_secrets: Names = Field(
+        default=(),
+        description="names of Secrets in an endpoint's namespace that can pull its engine's image,"
+        " separated by commas",
+    )
+    engine_node_selector: Strings = Field(
+        default={}, description="labels of the nodes that engines may run on, as a JSON object"
+    )
+    engine_ca_bundle: str = Field(
+        default="",
+        pattern=r"^(\s*|[\s\S]*-----BEGIN CERTIFICATE-----[\s\S]*)$",
+        max_length=LONGEST_CA_BUNDLE,
+        description="certificates (PEM) of private authorities that engines trust",
+    )
+    network_policy: bool = Field(
+        default=True, description="word true, unless engines shall have no NetworkPolicy (false)"
+    )
+    metrics_scrapers: Objects = Field(
+        default=(),
+        description="NetworkPolicy peers that may read the engines' metrics, as a JSON list",
+    )
+    upgrade_max_concurrent: int = Field(
+        default=1,
+        ge=1,
+        description="number of endpoints that an upgrade of the operator may roll at a time",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line that is written"
     )
     liveness_port: int = Field(
         default=8081, ge=1, le=65535, description="port of GET /healthz, for the liveness probe"
     )
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces to watch, the release's among them; none means all."""
+        if not self.watch_namespaces:
+            return ()
+        return tuple(sorted({self.release_namespace, *self.watch_namespaces}))
 
     @property
     def gateway_host(self) -> str:

@@ -50,6 +50,23 @@ def test_every_wrong_variable_is_named_with_its_remedy() -> None:
     assert all("; set it to the " in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ENGINE_NODE_SELECTOR", "gpu=yes"),
+        ("ENGINE_NODE_SELECTOR", '{"gpu": true}'),
+        ("METRICS_SCRAPERS", "{}"),
+        ("GATEWAY_LABELS", "{}"),
+        ("WATCH_NAMESPACES", "team-a,Team B"),
+        ("ENGINE_CA_BUNDLE", "/etc/ca.pem"),
+        ("NETWORK_POLICY", "perhaps"),
+    ],
+)
+def test_a_list_or_an_object_that_is_none_is_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=f"VLLM_ENDPOINTS_{name}: .*; set it to the "):
+        load_settings({**GIVEN, f"VLLM_ENDPOINTS_{name}": text})
+
+
 @pytest.mark.parametrize("url", ["llm.example.com", "ftp://x", "https://a b"])
 def test_an_external_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="VLLM_ENDPOINTS_EXTERNAL_URL"):

@@ -29,9 +29,10 @@ def manifests(*kinds: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the variables that the chart gives to the operator."""
+    """Return the variables that the chart gives to the operator, but for those of its pod."""
     deployment = helm.pick(helm.render(), "Deployment", "vllm-endpoints-operator")
-    return {item["name"]: item["value"] for item in helm.container(deployment)["env"]}
+    variables = helm.container(deployment)["env"]
+    return {item["name"]: item["value"] for item in variables if "value" in item}
 
 
 async def kubeconfig_of_service_account(api: KubeClient, admin: Path, target: Path) -> Path:

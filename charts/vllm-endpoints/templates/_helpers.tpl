@@ -81,6 +81,8 @@ seccompProfile:
   value: {{ printf "%s-keyring" (include "vllm-endpoints.fullname" .) | quote }}
 - name: VLLM_ENDPOINTS_ROOT_KEY_SECRET
   value: {{ printf "%s-root-key" (include "vllm-endpoints.fullname" .) | quote }}
+- name: VLLM_ENDPOINTS_WATCH_NAMESPACES
+  value: {{ join "," .Values.watchNamespaces | quote }}
 - name: VLLM_ENDPOINTS_LOG_LEVEL
   value: {{ .Values.logLevel | quote }}
 {{- end -}}
