@@ -35,7 +35,7 @@ def accepted(context: Context, live: Live) -> ApiKey:
 def named_secret(live: Live) -> Ref:
     """Return the address of the Secret that an ApiKey names, also if its spec is refused."""
     given = live.object["spec"].get("secretName")
-    usable = isinstance(given, str) and rules.SECRET_NAME.holds(given)
+    usable = isinstance(given, str) and rules.OBJECT_NAME.holds(given)
     name = given if usable else names.api_key_secret_name(live.ref.name)
     return Ref(SECRET, live.ref.namespace, name)
 

@@ -71,6 +71,7 @@ KINDS: Final = (
         name_rules=rules.ENDPOINT_NAME_RULES,
         columns=(
             column("MODEL", ".spec.model.source"),
+            column("PHASE", ".status.phase"),
             column("READY", condition("Ready", "status")),
             column("GPU", ".spec.gpu.count", "integer"),
             column("URL", ".status.url"),

@@ -9,6 +9,7 @@ argparse, which completes ``api-ke``), and with a nested name behind it (``api-k
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic_core import PydanticCustomError
@@ -56,6 +57,19 @@ def meant(option: str) -> str | None:
     """
     head = dashed(option).partition(".")[0]
     return next((owned for owned in OWNED if owned.startswith(head)), None)
+
+
+def in_args(args: Sequence[str]) -> frozenset[str]:
+    """Return the options that arguments set, in dash form without the dashes in front."""
+    long = (argument for argument in args if argument.startswith("--"))
+    return frozenset(dashed(argument[2:].partition("=")[0]) for argument in long)
+
+
+def parallel_sizes(config: Mapping[str, Any], args: Sequence[str]) -> Mapping[str, Any]:
+    """Return the parallel sizes that are set, with their values; arguments win over the file."""
+    chosen = {dashed(option): value for option, value in config.items()}
+    chosen |= dict.fromkeys(in_args(args))
+    return {option: value for option, value in chosen.items() if option in PARALLEL_SIZES}
 
 
 def message(option: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -84,6 +85,25 @@ def between(shortest: str, longest: str) -> Rule:
     )
 
 
+_DATE: Final = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_TIME: Final = "([01][0-9]|2[0-3]):[0-5][0-9]"
+_DATE_TIME: Final = f"^{_DATE}T{_TIME}:[0-5][0-9]([.][0-9]{{1,9}})?(Z|[+-]{_TIME})$"
+
+
+def _is_date_time(value: str) -> bool:
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:  # such as 30 February
+        return False
+    return re.fullmatch(_DATE_TIME, value) is not None
+
+
+DATE_TIME: Final = Rule(
+    f"self.matches('{_DATE_TIME}')",
+    _is_date_time,
+    "write a date and time with its zone, such as 2027-01-01T00:00:00Z",
+)
+
 UNIQUE: Final = Rule(
     "self.all(x, self.exists_one(y, x == y))",
     lambda items: len(set(items)) == len(items),
@@ -96,9 +116,43 @@ QUANTITY: Final = Rule(
     "write a quantity such as 500m, 4 or 16Gi",
 )
 
+_PATH: Final = "[A-Za-z0-9._/+@=-]"
+_BUCKET: Final = f"[a-z0-9][a-z0-9._-]{{1,61}}[a-z0-9]/{_PATH}+"
+_OBJECT: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_REPOSITORY: Final = "hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+_CLAIM: Final = f"pvc://{_OBJECT}/{_PATH}*"
+_FOLDER: Final = f"file:///{_PATH}+"
+_TAG: Final = "(:[A-Za-z0-9_][A-Za-z0-9_.-]*)"
+_IMAGE: Final = (
+    f"[a-z0-9][A-Za-z0-9._/-]*(:[0-9]+/[A-Za-z0-9._/-]+)?({_TAG}|{_TAG}?@sha256:[a-f0-9]{{64}})"
+)
+
 SOURCE: Final = matches(
-    "^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*|file:///[A-Za-z0-9._/+@=-]+)$",
-    "write hf://ORG/NAME for a Hugging Face repository or file:///PATH for a folder of the image",
+    f"^({_REPOSITORY}|{_CLAIM}|(s3|gs)://{_BUCKET}|oci://{_IMAGE}|{_FOLDER})$",
+    "write hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH, oci://IMAGE with a"
+    " tag or digest, or file:///PATH for a folder of the engine's image",
+)
+ADAPTER_SOURCE: Final = matches(
+    f"^({_REPOSITORY}|{_CLAIM}|{_FOLDER})$",
+    "write hf://ORG/NAME, pvc://CLAIM/PATH, or file:///PATH for a folder of the engine's image",
+)
+REVISION: Final = matches(
+    "^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+    "write a branch, a tag or a commit of the repository",
+)
+ROLE: Final = matches("^[A-Za-z][A-Za-z0-9_-]*$", "write the name of a role, such as assistant")
+RESOURCE: Final = matches(
+    "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+    "write the name of a device plugin's resource, such as nvidia.com/gpu",
+)
+LABEL_VALUE: Final = matches(
+    "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+    "write the value of a node's label, such as NVIDIA-L4",
+)
+DATA_KEY: Final = matches("^[-._A-Za-z0-9]+$", "use letters, digits, dashes, dots and underscores")
+ROTATION_ID: Final = matches(
+    "^[A-Za-z0-9][A-Za-z0-9._:+-]*$",
+    "use letters, digits and . _ : + - and begin with a letter or digit",
 )
 SERVED_NAME: Final = matches(
     "^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
@@ -107,9 +161,9 @@ SERVED_NAME: Final = matches(
 LONGEST_SERVED_NAME: Final = 256
 
 NAMED: Final = Rule(
-    "has(self.servedNames) || !self.source.matches('^(hf|file)://')"
+    "has(self.servedNames) || !self.source.matches('^(hf|pvc|s3|gs|file)://')"
     f" || self.source.matches('^(hf://.{{1,{LONGEST_SERVED_NAME}}}"
-    f"|file://.*/[A-Za-z0-9][A-Za-z0-9._@+-]{{0,{LONGEST_SERVED_NAME - 1}}}/*)$')",
+    f"|(pvc|s3|gs|file)://.*/[A-Za-z0-9][A-Za-z0-9._@+-]{{0,{LONGEST_SERVED_NAME - 1}}}/*)$')",
     lambda model: all(
         SERVED_NAME.holds(name) and len(name) <= LONGEST_SERVED_NAME for name in model.names
     ),
@@ -118,9 +172,8 @@ NAMED: Final = Rule(
 )
 """The rule that what the model is called by default may be a served name."""
 
-_TAG: Final = "(:[A-Za-z0-9_][A-Za-z0-9_.-]*)"
 IMAGE: Final = matches(
-    f"^[a-z0-9][A-Za-z0-9._/-]*(:[0-9]+/[A-Za-z0-9._/-]+)?({_TAG}|{_TAG}?@sha256:[a-f0-9]{{64}})$",
+    f"^{_IMAGE}$",
     "write an image with a pinned tag or digest, such as vllm/vllm-openai:v0.33.0",
 )
 SCOPE: Final = matches(
@@ -128,8 +181,8 @@ SCOPE: Final = matches(
     "write the name of an endpoint in this namespace, * for all of them, or */* for every"
     " endpoint of the cluster",
 )
-SECRET_NAME: Final = matches(
-    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+OBJECT_NAME: Final = matches(
+    f"^{_OBJECT}$",
     "use lower-case letters, digits, dashes and dots, with a letter or digit at both ends and on"
     " both sides of each dot",
 )
