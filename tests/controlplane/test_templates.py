@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,16 @@ def test_there_are_templates() -> None:
     assert len(templates()) == 5
 
 
-@pytest.mark.parametrize("template", templates())
-def test_a_template_only_places_values_through_tojson(template: str) -> None:
+def parsed(template: str) -> nodes.Template:
     environment = render.environment()
     assert environment.loader is not None
     source, _, _ = environment.loader.get_source(environment, template)
-    tree = environment.parse(source)
+    return environment.parse(source)
+
+
+@pytest.mark.parametrize("template", templates())
+def test_a_template_only_places_values(template: str) -> None:
+    tree = parsed(template)
     allowed = (nodes.Output, nodes.If, nodes.For)
     assert [node for node in tree.find_all(nodes.Stmt) if not isinstance(node, allowed)] == []
     for output in tree.find_all(nodes.Output):
@@ -35,6 +40,16 @@ def test_a_template_only_places_values_through_tojson(template: str) -> None:
             if not isinstance(placed, nodes.TemplateData):
                 assert isinstance(placed, nodes.Filter)
                 assert placed.name == "tojson"
+
+
+@pytest.mark.parametrize("template", templates())
+def test_a_value_is_all_there_is_behind_its_key_or_dash(template: str) -> None:
+    for output in parsed(template).find_all(nodes.Output):
+        texts = [getattr(node, "data", None) for node in output.nodes]
+        for before, placed, after in zip(["", *texts], texts, [*texts[1:], "\n"], strict=False):
+            if placed is None:
+                assert re.search(r"(^|\n)[ -]*([\w./-]+:|-) $", before or "")
+                assert (after or "").startswith("\n")
 
 
 def test_a_missing_value_is_an_error() -> None:
@@ -55,6 +70,22 @@ def test_every_text_survives_rendering(text: str) -> None:
     rendered = render.render("config", config_name=text, namespace=text, data={"k": [text]})
     assert rendered["metadata"] == {"name": text, "namespace": text}
     assert rendered["data"] == {"k": [text]}
+
+
+def test_a_shape_is_parsed_once_and_filled_with_fresh_data() -> None:
+    data = {"k": ["v"]}
+    first = render.render("config", config_name="a", namespace="b", data=data)
+    second = render.render("config", config_name="c", namespace="d", data=data)
+    assert first["data"] == second["data"] == data
+    first["metadata"]["labels"] = {}
+    first["data"]["k"].append("w")
+    assert second["metadata"] == {"name": "c", "namespace": "d"}
+    assert second["data"] == data == {"k": ["v"]}
+
+
+def test_a_value_that_is_no_json_is_an_error() -> None:
+    with pytest.raises(RenderError, match="config: a value is no JSON"):
+        render.render("config", config_name="x", namespace="a", data={"k": object()})
 
 
 def test_only_one_module_knows_jinja() -> None:

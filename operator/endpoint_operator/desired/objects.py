@@ -7,18 +7,15 @@ the applied-hash annotation are put on here, in one place, on fresh data.
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from endpoint_operator import names
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint, InferenceEndpointSpec
 from endpoint_operator.desired import vllm, workload
+from endpoint_operator.desired.digests import digest
 from endpoint_operator.desired.render import render
-from endpoint_operator.errors import RenderError
 
 Object = dict[str, Any]
 
@@ -50,7 +47,7 @@ def desired_objects(endpoint: InferenceEndpoint, inputs: Inputs) -> list[Object]
     common = {
         "name": endpoint.name,
         "engine_name": names.engine_name(endpoint.name),
-        "config_name": names.config_name(endpoint.name, _digest(config)),
+        "config_name": names.config_name(endpoint.name, digest(config)),
         "namespace": endpoint.namespace,
         "selector": names.selector_labels(endpoint.name),
     }
@@ -90,7 +87,7 @@ def spec_hash(spec: InferenceEndpointSpec) -> str:
     Scaling is not a change that may bring a new default image; fields at their defaults don't
     count, so that a new version of the API with more fields doesn't look like a change.
     """
-    return _digest(spec.model_dump(mode="json", exclude_defaults=True, exclude={"replicas"}))
+    return digest(spec.model_dump(mode="json", exclude_defaults=True, exclude={"replicas"}))
 
 
 def _deployment(spec: InferenceEndpointSpec, inputs: Inputs) -> dict[str, Any]:
@@ -113,7 +110,7 @@ def _deployment(spec: InferenceEndpointSpec, inputs: Inputs) -> dict[str, Any]:
         "key_field": names.ENGINE_KEY_FIELD,
         "annotations": _records(spec, inputs.image),
         # a container's environment is read once: another key must make another pod
-        "pod_annotations": {names.ENGINE_KEY_HASH: _digest(inputs.engine_key)},
+        "pod_annotations": {names.ENGINE_KEY_HASH: digest(inputs.engine_key)},
     }
 
 
@@ -136,15 +133,7 @@ def _owned(child: Object, endpoint: InferenceEndpoint) -> Object:
 
 def _applied_hash(child: Object) -> str:
     spec = {key: value for key, value in child.get("spec", {}).items() if key != "replicas"}
-    return _digest(child | {"spec": spec})
-
-
-def _digest(value: Any) -> str:
-    try:
-        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError as error:
-        raise RenderError(f"a value is no JSON: {error}") from error
-    return hashlib.sha256(text).hexdigest()[:16]
+    return digest(child | {"spec": spec})
 
 
 def _base64(text: str) -> str:

@@ -1,15 +1,14 @@
 """From a template and values to an object; the only module that knows Jinja (ADR 0002).
 
-Templates hold the shape and Python decides the values: every value passes through ``tojson`` (the
-JSON that ``as_json`` writes is YAML, so no value can break out of its place), a missing one is an
-error, and only ``if`` and ``for`` are used. A test holds the templates to that.
+Templates hold the shape and Python decides the values. No value ever passes through YAML: what is
+rendered has a token in each place, and the values are put into the parsed shape. A shape is parsed
+once, however many endpoints have it.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import jinja2
@@ -17,37 +16,24 @@ import yaml
 
 from endpoint_operator.errors import RenderError
 
-TEMPLATES = "endpoint_operator.desired"
+TEMPLATES: Final = "endpoint_operator.desired"
 
 # libyaml where PyYAML has it: ten times faster than pure Python
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_NOT_PLAIN_IN_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-"""What JSON may have as it is and YAML not: more control characters, more line breaks, marks."""
+_MARK: Final = "\0"
+"""What a token begins with. No text of a template can: YAML has this character only escaped."""
+
+_PLACED: Final = "_placed"
+_KEPT_SHAPES: Final = 512
+_LEAVES: Final = frozenset({str, int, float, bool, type(None)})
 
 
-@cache
-def environment() -> jinja2.Environment:
-    """Return the environment in which every template is rendered."""
-    made = jinja2.Environment(  # noqa: S701 - this is YAML; tojson does the escaping
-        loader=jinja2.PackageLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    made.policies["json.dumps_function"] = as_json
-    return made
+@dataclass(frozen=True)
+class Place:
+    """Where a value belongs: its index among those that were placed."""
 
-
-def as_json(value: Any, **options: Any) -> str:
-    """Return a value as JSON that is YAML too.
-
-    YAML knows no surrogates, by which JSON escapes what is beyond 16 bits (emoji): such characters
-    stay as they are.
-    """
-    text = json.dumps(value, ensure_ascii=False, **options)
-    return _NOT_PLAIN_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    index: int
 
 
 def render(template: str, **values: Any) -> dict[str, Any]:
@@ -55,9 +41,77 @@ def render(template: str, **values: Any) -> dict[str, Any]:
 
     Raises RenderError, which no value that a user can write should cause.
     """
+    placed: list[Any] = []
     try:
-        text = environment().get_template(f"{template}.yaml.j2").render(**values)
-        rendered: dict[str, Any] = yaml.load(text, _LOADER)  # noqa: S506 - both are safe ones
+        text = _template(template).render(values, **{_PLACED: placed})
+        rendered: dict[str, Any] = _filled(_shape(text), placed)
     except (jinja2.TemplateError, yaml.YAMLError, TypeError) as error:
         raise RenderError(f"{template}: {error}") from error
     return rendered
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the environment in which every template is rendered."""
+    made = jinja2.Environment(  # noqa: S701 - no value is in the text, so there is nothing to escape
+        loader=jinja2.PackageLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["tojson"] = _place
+    return made
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    return environment().get_template(f"{name}.yaml.j2")
+
+
+@jinja2.pass_context
+def _place(context: jinja2.runtime.Context, value: Any) -> str:
+    """Put a value aside and return the token that stands for it."""
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # says which one is missing
+    placed = context[_PLACED]
+    placed.append(value)
+    return f'"\\0{len(placed) - 1}"'
+
+
+@lru_cache(_KEPT_SHAPES)
+def _shape(text: str) -> Any:
+    return _with_places(yaml.load(text, _LOADER))  # noqa: S506 - both are safe ones
+
+
+def _with_places(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _with_places(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_places(item) for item in node]
+    if isinstance(node, str) and node.startswith(_MARK):
+        return Place(int(node.removeprefix(_MARK)))
+    return node
+
+
+def _filled(node: Any, placed: list[Any]) -> Any:
+    kind = type(node)
+    if kind is dict:
+        return {key: _filled(value, placed) for key, value in node.items()}
+    if kind is list:
+        return [_filled(item, placed) for item in node]
+    if kind is Place:
+        return _fresh(placed[node.index])
+    return node
+
+
+def _fresh(value: Any) -> Any:
+    """Return a copy of a value that consists of what JSON has. Raises TypeError."""
+    kind = type(value)
+    if kind in _LEAVES:
+        return value
+    if isinstance(value, dict):
+        return {key: _fresh(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_fresh(item) for item in value]
+    raise TypeError(f"a value is no JSON: {value!r}")

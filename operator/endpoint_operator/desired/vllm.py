@@ -6,13 +6,20 @@ the file, which has what the user sets (command line > file > default, in vLLM's
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
+import orjson
 import yaml
 
 from endpoint_operator import names
 from endpoint_operator.api import options, values
 from endpoint_operator.api.v1alpha1 import InferenceEndpointSpec
+from endpoint_operator.desired.digests import canonical_json
+
+# libyaml where PyYAML has it: four times faster than pure Python
+_DUMPER: Final[type] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_KEPT_FILES: Final = 1024
 
 CONFIG_DIRECTORY: Final = "/etc/vllm"
 CONFIG_PATH: Final = f"{CONFIG_DIRECTORY}/{names.CONFIG_FIELD}"
@@ -66,9 +73,15 @@ def config_file(config: dict[str, Any]) -> str:
     """Return the text of vLLM's configuration file: sorted, so that order never rolls pods.
 
     In ASCII: PyYAML writes some line breaks of Unicode as they are and reads them as spaces.
+    Raises RenderError where a value is no JSON.
     """
-    text: str = yaml.safe_dump(config, sort_keys=True, allow_unicode=False, width=1000)
-    return text
+    return _config_file(canonical_json(config))
+
+
+@lru_cache(_KEPT_FILES)
+def _config_file(config: bytes) -> str:
+    made: str = yaml.dump(orjson.loads(config), Dumper=_DUMPER, allow_unicode=False, width=1000)
+    return made
 
 
 def environment() -> list[dict[str, str]]:
