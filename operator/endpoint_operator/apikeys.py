@@ -60,8 +60,9 @@ async def reconcile_api_key(context: Context, ref: Ref) -> Outcome:
         finding = await _enforce(context, live)
     except OwnerGoneError:
         return DONE
-    computed = status.api_key_status(live.object, finding, context.now())
-    if changed := status.changes(live.object, computed):
+    body = live.object
+    computed = status.api_key_status(body, finding, context.now())
+    if changed := status.changes(body, computed):
         await context.cluster.write_status(live, changed)
     return _NEXT.get(finding.reason, DONE)
 
@@ -85,7 +86,7 @@ async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG
     secret = keyring.keyring_secret(at.namespace, at.name, wanted)
     if seen is not None and covers(seen.object, secret):
         return DONE
-    await context.cluster.apply(secret, force=live is not None)
+    await context.cluster.apply(secret, over=live)
     known = keyring.read_keyring(seen.object if seen else None)
     return Outcome(
         then=tuple(sorted({_api_key(entry) for entry in (due ^ wanted) | (wanted ^ known)}))

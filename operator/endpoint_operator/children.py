@@ -1,20 +1,26 @@
-"""Bringing an owner's children to the desired state: claim, apply what differs, prune.
+"""Bringing an owner's children to the desired state: create, apply what differs, prune.
 
-``reconcile`` and ``apikeys`` call ``converge``. It touches nothing before every name is known to be
-free or ours, writes only what differs, never sets a number of replicas that is somebody else's to
-set (ADR 0001), and never takes away what a pod of an older spec may still read.
+``reconcile`` and ``apikeys`` call ``converge``. What is not known is created without asking, by an
+apply that changes nothing that exists; only where that fails it is asked whose the name is
+(ADR 0009). Nothing is touched that is not the owner's, nothing is written that does not differ, no
+number of replicas is set that is somebody else's to set (ADR 0001), and nothing is taken away that
+a pod of an older spec may still read.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 from endpoint_operator import names, status
 from endpoint_operator.cache import Live, Object, Ref, ref_of
-from endpoint_operator.cluster import CONFIG_MAP, DEPLOYMENT, INFERENCE_ENDPOINT, Cluster
+from endpoint_operator.cluster import CONFIG_MAP, DEPLOYMENT, INFERENCE_ENDPOINT, SECRET, Cluster
 from endpoint_operator.drift import covers
 from endpoint_operator.errors import NameTakenError, OwnerGoneError
+from kube_api import Conflict
+
+READ_BY_PODS = (CONFIG_MAP, SECRET)
 
 
 async def converge(
@@ -22,46 +28,65 @@ async def converge(
 ) -> None:
     """Make the owner's children what is desired; ``adopt`` names more objects that are its own.
 
-    Raises NameTakenError, with nothing touched, where a name is somebody else's; OwnerGoneError
-    where the owner is known to be gone; and the ApiErrors of writes, with a part of it done.
+    Raises NameTakenError where a name is somebody else's, OwnerGoneError where the owner is known
+    to be gone, and the ApiErrors of writes: the children that come before are then done, in the
+    order given, and nothing after.
     """
-    found = await claim(cluster, owner, desired, adopt=adopt)
-    for child in desired:
-        await _apply_if_different(cluster, child, found.get(ref_of(child)))
-    await _prune(cluster, owner, {ref_of(child) for child in desired})
-
-
-async def claim(
-    cluster: Cluster, owner: Live, desired: Sequence[Object], *, adopt: Collection[Ref] = ()
-) -> dict[Ref, Live]:
-    """Return the children that exist; every other name is free.
-
-    Raises NameTakenError naming all objects that exist and aren't ours.
-    """
-    refs = [ref_of(child) for child in desired]
-    unseen = [ref for ref in refs if cluster.get(ref) is None]
-    if unseen:
+    claim = Claim(cluster, owner, [ref_of(child) for child in desired], adopt)
+    known = claim.known()
+    # a new endpoint's first status write tells as well, and for nothing
+    if len(known) < len(desired) and owner.status:
         await _require(cluster, owner)
-    asked = dict(zip(unseen, await asyncio.gather(*map(cluster.read, unseen)), strict=True))
-    found = {ref: live for ref in refs if (live := asked.get(ref) or cluster.get(ref))}
-    taken = [
-        ref
-        for ref, live in found.items()
-        if not (owner.controls(live) or ref in adopt or _was_made_for(owner, live))
-    ]
-    if taken:
-        raise NameTakenError(
-            f"{', '.join(map(str, taken))} exists and is not of {owner.ref}: delete or rename it,"
-            f" or choose another name for the {owner.ref.kind}"
-        )
-    return found
+    for child in desired:
+        if live := known.get(ref_of(child)):
+            await _apply_if_different(cluster, child, live)
+        else:
+            await _create(cluster, child, claim)
+    await _prune(cluster, owner, set(claim.refs))
 
 
-def _was_made_for(owner: Live, live: Live) -> bool:
-    """Return whether an object has only lost its owner: we applied it, for an endpoint so named."""
-    labels = live.object["metadata"].get("labels", {})
-    made = live.applied and labels.get(names.ENDPOINT) == owner.ref.name
-    return made and live.controller is None and owner.ref.kind == INFERENCE_ENDPOINT
+@dataclass(frozen=True)
+class Claim:
+    """An owner's claim to the names of its children."""
+
+    cluster: Cluster
+    owner: Live
+    refs: Sequence[Ref]
+    adopt: Collection[Ref]
+
+    def known(self) -> dict[Ref, Live]:
+        """Return those that we know of. Raises NameTakenError if some are somebody else's."""
+        seen = {ref: live for ref in self.refs if (live := self.cluster.get(ref))}
+        return self._only_ours(seen)
+
+    async def ask(self) -> dict[Ref, Live]:
+        """Return all that exist, and ask for those that we don't know of.
+
+        Raises NameTakenError naming everything that stands in the way.
+        """
+        known = self.known()
+        unseen = [ref for ref in self.refs if ref not in known]
+        answers = zip(unseen, await asyncio.gather(*map(self.cluster.read, unseen)), strict=True)
+        return self._only_ours(known | {ref: live for ref, live in answers if live})
+
+    def _only_ours(self, found: dict[Ref, Live]) -> dict[Ref, Live]:
+        taken = [ref for ref, live in found.items() if not self._is_ours(live)]
+        if taken:
+            raise NameTakenError(
+                f"{', '.join(map(str, taken))} exists and is not of {self.owner.ref}: delete or"
+                f" rename it, or choose another name for the {self.owner.ref.kind}"
+            )
+        return found
+
+    def _is_ours(self, live: Live) -> bool:
+        return self.owner.controls(live) or live.ref in self.adopt or self._was_made_for(live)
+
+    def _was_made_for(self, live: Live) -> bool:
+        """Return whether an object has only lost its owner: we applied it, for such an endpoint."""
+        if not live.applied or live.controller or self.owner.ref.kind != INFERENCE_ENDPOINT:
+            return False
+        labels = live.object["metadata"].get("labels", {})
+        return bool(labels.get(names.ENDPOINT) == self.owner.ref.name)
 
 
 async def _require(cluster: Cluster, owner: Live) -> None:
@@ -75,14 +100,22 @@ async def _require(cluster: Cluster, owner: Live) -> None:
         raise OwnerGoneError(f"{owner.ref} was deleted")
 
 
-async def _apply_if_different(cluster: Cluster, child: Object, live: Live | None) -> None:
-    if live is None:
-        # somebody may have taken the name since it was free: then we look again
-        await cluster.apply(child, force=False)
-        return
-    wanted = _without_replicas(child)
-    if not covers(live.object, wanted):
-        await cluster.apply(_keeping_replicas(wanted, live))
+async def _create(cluster: Cluster, child: Object, claim: Claim) -> None:
+    """Create a child that we don't know of; one that was only hidden from us is taken back."""
+    try:
+        await cluster.apply(child, over=None)
+    except Conflict:
+        live = (await claim.ask()).get(ref_of(child))
+        if live is None:
+            raise
+        await _apply_if_different(cluster, child, live)
+
+
+async def _apply_if_different(cluster: Cluster, child: Object, live: Live) -> None:
+    wanted, seen = _without_replicas(child), live.object
+    if not covers(seen, wanted):
+        keeping = _keeping_replicas(wanted, seen) if live.owns_replicas else wanted
+        await cluster.apply(keeping, over=live)
 
 
 def _without_replicas(child: Object) -> Object:
@@ -92,19 +125,17 @@ def _without_replicas(child: Object) -> Object:
     return child | {"spec": spec}
 
 
-def _keeping_replicas(child: Object, live: Live) -> Object:
-    """Return what to send for a child that exists.
+def _keeping_replicas(child: Object, seen: Object) -> Object:
+    """Return what to send for a child whose applied set has ``replicas``.
 
-    As long as our applied set has ``replicas``, leaving it out would remove it and one replica
-    would be left: then the live number is sent, together with the version it was seen in, so
-    that a number written meanwhile is not undone (the API server answers Conflict).
+    Leaving it out would remove it, and one replica would be left: so the live number is sent,
+    together with the version it was seen in, so that a number written meanwhile is not undone (the
+    API server answers Conflict).
     """
-    if not live.owns_replicas:
-        return child
-    version = {"resourceVersion": live.object["metadata"]["resourceVersion"]}
+    version = {"resourceVersion": seen["metadata"]["resourceVersion"]}
     return child | {
         "metadata": child["metadata"] | version,
-        "spec": child["spec"] | {"replicas": live.object["spec"]["replicas"]},
+        "spec": child["spec"] | {"replicas": seen["spec"]["replicas"]},
     }
 
 
@@ -112,7 +143,7 @@ async def _prune(cluster: Cluster, owner: Live, wanted: set[Ref]) -> None:
     rolling = not all(map(status.is_complete, _deployments(cluster, wanted)))
     for live in cluster.owned_by(owner):
         # until the last pod of the spec before is gone, its container may start again and read it
-        in_use = rolling and live.ref.kind == CONFIG_MAP
+        in_use = rolling and live.ref.kind in READ_BY_PODS
         if live.ref not in wanted and not live.deleting and not in_use:
             await cluster.delete(live)
 

@@ -15,7 +15,7 @@ from endpoint_operator import names
 from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of, slim
 from endpoint_operator.errors import MissingKindError
 from endpoint_operator.settings import Settings
-from kube_api import Forbidden, Invalid, KubeClient, NotFound, Resource, watch
+from kube_api import Conflict, Forbidden, Invalid, KubeClient, NotFound, Resource, watch
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ RESOURCES: Final = {
 OWN_KINDS: Final = (INFERENCE_ENDPOINT, API_KEY)
 CHILD_KINDS: Final = (DEPLOYMENT, "Service", CONFIG_MAP, SECRET)
 
+NEVER_AGAIN: Final = "1"
+"""The version of an empty cluster, which is given to no object."""
+
 MANAGED: Final = f"{names.MANAGED_BY}={names.MANAGER}"
 
 
@@ -59,10 +62,10 @@ class Cluster(Protocol):
     async def read(self, ref: Ref) -> Live | None:
         """Ask for an object; None if there is none."""
 
-    async def apply(self, obj: Object, *, force: bool = True) -> Live:
-        """Create an object, or own and set the given fields of it (server-side apply).
+    async def apply(self, obj: Object, *, over: Live | None) -> Live:
+        """Own and set the given fields of this very object; create it where that is None.
 
-        Without ``force`` raises Conflict where somebody else owns one of them with another value.
+        Raises Conflict where another object has the name.
         """
 
     async def delete(self, live: Live) -> None:
@@ -113,14 +116,22 @@ class ApiCluster:
             self._cache.put(live)
         return live
 
-    async def apply(self, obj: Object, *, force: bool = True) -> Live:
-        """Apply an object; with force what we render is ours, whoever changed it."""
+    async def apply(self, obj: Object, *, over: Live | None) -> Live:
+        """Apply an object with force: what we render is ours, whoever changed it.
+
+        A version that no object can have any more makes the API server create, and never change;
+        a uid makes it change that object, and never create or take another one's place.
+        """
         ref = ref_of(obj)
+        guard = {"uid": over.uid} if over else {"resourceVersion": NEVER_AGAIN}
+        guarded = obj | {"metadata": guard | obj["metadata"]}
         try:
             answer = await self._api.apply(
-                RESOURCES[ref.kind], obj, field_manager=names.MANAGER, force=force
+                RESOURCES[ref.kind], guarded, field_manager=names.MANAGER
             )
         except (Invalid, Forbidden) as error:
+            if "metadata.uid: " in error.message:
+                raise Conflict(error.status, error.message, reason=error.reason) from error
             logger.warning("the API server refuses %s: %s", ref, error)
             raise
         logger.info("applied %s", ref)
@@ -152,16 +163,17 @@ class ApiCluster:
     async def write_status(self, live: Live, changed: Object) -> None:
         """Change fields of this very object's status, and remember the answer.
 
-        Raises Conflict where the object changed meanwhile, or another one has its name (the version
-        says so; a uid in the patch of a status means nothing to the API server). A status that
-        breaks the CRD's rules is logged and given up until something changes.
+        An object that is gone is forgotten, so that nothing more is made for it. Raises Conflict
+        where the object changed meanwhile, or another one has its name (the version says so; a uid
+        in the patch of a status means nothing to the API server). A status that breaks the CRD's
+        rules is logged and given up until something changes.
         """
-        version = {"resourceVersion": live.object["metadata"]["resourceVersion"]}
-        patch = {"metadata": version, "status": changed}
+        patch = {"metadata": {"resourceVersion": str(live.version)}, "status": changed}
         try:
             answer = slim(await self._patch(live.ref, patch, "status"))
         except NotFound:
-            return  # deleted meanwhile
+            self._cache.remove(live)  # kopf's watch does not report it if it was interrupted
+            return
         except Invalid as error:
             # a fault of ours: the same again would be refused for ever
             logger.error("the API server refuses the status of %s: %s", live.ref, error)

@@ -75,7 +75,7 @@ async def _enforce(context: Context, live: Live) -> Verdict:
 def _facts(context: Context, endpoint: InferenceEndpoint, live: Live) -> status.Facts:
     deployment = _own_deployment(context, live)
     annotations = deployment["metadata"].get("annotations", {}) if deployment else None
-    recorded = Recorded(annotations, live.object.get("status", {}))
+    recorded = Recorded(annotations, live.status)
     return status.Facts(
         url=_url(context.settings.external_url, endpoint.namespace, endpoint.name),
         served_names=endpoint.spec.model.names,
@@ -94,20 +94,21 @@ def _inputs(context: Context, endpoint: InferenceEndpoint, image: str) -> Inputs
 async def _scale(context: Context, endpoint: InferenceEndpoint) -> None:
     """Write the number of replicas where it differs; here the fixed number is the one writer."""
     live = context.cluster.get(_deployment_of(endpoint.namespace, endpoint.name))
-    if live is not None and live.object["spec"]["replicas"] != endpoint.spec.replicas:
+    if live and live.object["spec"]["replicas"] != endpoint.spec.replicas:
         await context.cluster.scale(live, endpoint.spec.replicas)
 
 
 async def _report(context: Context, live: Live, verdict: Verdict) -> None:
     """Write the endpoint's status, if it says anything new."""
+    body = live.object
     computed = status.endpoint_status(
-        live.object,
+        body,
         _own_deployment(context, live),
         accepted=verdict.finding,
         facts=verdict.facts,
         now=context.now(),
     )
-    if changed := status.changes(live.object, computed):
+    if changed := status.changes(body, computed):
         await context.cluster.write_status(live, changed)
 
 

@@ -59,5 +59,5 @@ async def reconcile_root_key(context: Context, ref: Ref) -> Outcome:  # noqa: AR
     elif keyring.read_root_key(live.object) != context.root_key:
         raise RootKeyError(f"{at} has another key than before: the next start takes it")
     if live is None or not covers(live.object, wanted):
-        await context.cluster.apply(wanted, force=live is not None)
+        await context.cluster.apply(wanted, over=live)
     return DONE

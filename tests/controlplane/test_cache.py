@@ -8,13 +8,13 @@ import pytest
 
 from endpoint_operator import names
 from endpoint_operator.cache import Cache, Live, Ref, slim
+from helpers import builders
 
 REF = Ref("Service", "team-a", "qwen")
 
 
 def owner(uid: str = "e", *, namespace: str = "team-a", name: str = "qwen") -> Live:
-    meta = {"namespace": namespace, "name": name, "uid": uid}
-    return Live({"apiVersion": names.API_VERSION, "kind": "InferenceEndpoint", "metadata": meta})
+    return slim(builders.endpoint(name, namespace, uid=uid))
 
 
 def service(version: int, *, uid: str = "s", owner: str = "e", **reference: Any) -> Live:
@@ -107,6 +107,21 @@ def test_an_owner_stays_one_under_a_new_version_of_the_api() -> None:
     cache = Cache()
     cache.put(service(1, apiVersion=f"{names.GROUP}/v1"))
     assert cache.owned_by(owner()) != []
+
+
+def test_an_object_that_is_changed_by_a_reader_stays_as_it_was_seen() -> None:
+    seen = service(1)
+    seen.object["metadata"]["name"] = "changed"
+    assert seen.object["metadata"]["name"] == "qwen"
+    assert seen.object["metadata"]["resourceVersion"] == "1"
+
+
+def test_what_is_wanted_is_the_same_bytes_when_only_the_status_changed() -> None:
+    before, after = service(1), service(2)
+    assert before.wanted == after.wanted
+    body = before.object | {"status": {"replicas": 1}}
+    assert slim(body).wanted == before.wanted
+    assert slim(body).object == body
 
 
 def test_managed_fields_are_dropped_but_for_who_owns_replicas() -> None:

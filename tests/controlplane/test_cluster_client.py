@@ -14,7 +14,7 @@ from endpoint_operator.cluster import ApiCluster, release_secrets
 from endpoint_operator.errors import MissingKindError
 from endpoint_operator.settings import Settings
 from helpers import builders
-from helpers.scripted_api import ScriptedApi, answer, failure, scripted_api
+from helpers.scripted_api import Reply, ScriptedApi, answer, failure, scripted_api
 from kube_api import Conflict
 
 Object = dict[str, Any]
@@ -139,11 +139,14 @@ async def test_only_what_our_watch_will_report_is_remembered(
     assert (cluster.get(CONFIG) is not None) is managed
 
 
-async def test_a_status_of_something_deleted_is_no_failure(played: Played) -> None:
+async def test_a_status_of_something_deleted_is_no_failure_and_makes_it_forgotten(
+    played: Played,
+) -> None:
     script, cluster = played
     live = observed(cluster, endpoint(10))
     script.others.append(failure(404))
     await cluster.write_status(live, {"url": "x"})
+    assert cluster.get(ENDPOINT) is None
 
 
 async def test_a_deletion_is_guarded_by_the_uid(played: Played) -> None:
@@ -156,14 +159,44 @@ async def test_a_deletion_is_guarded_by_the_uid(played: Played) -> None:
     assert cluster.get(CONFIG) is None
 
 
-@pytest.mark.parametrize("force", [True, False])
-async def test_applying_sets_our_fields_under_our_name(played: Played, *, force: bool) -> None:
+async def test_applying_sets_our_fields_under_our_name(played: Played) -> None:
+    script, cluster = played
+    over = observed(cluster, config(5))
+    script.others.append(answer(config(6)))
+    await cluster.apply(config(5), over=over)
+    assert script.requests[-1].query["fieldManager"] == names.MANAGER
+    assert script.requests[-1].query["force"] == "true"
+    assert cluster.observe("ADDED", config(6)) is None
+
+
+def unnumbered(body: Object) -> Object:
+    """An object as we render it."""
+    meta = {key: body["metadata"][key] for key in ("namespace", "name", "labels")}
+    return body | {"metadata": meta}
+
+
+async def test_a_new_child_takes_no_others_place(played: Played) -> None:
     script, cluster = played
     script.others.append(answer(config(6)))
-    await cluster.apply(config(5), force=force)
-    assert script.requests[-1].query["fieldManager"] == names.MANAGER
-    assert script.requests[-1].query["force"] == str(force).lower()
-    assert cluster.observe("ADDED", config(6)) is None
+    await cluster.apply(unnumbered(config(5)), over=None)
+    assert script.bodies[-1]["metadata"]["resourceVersion"] == "1"
+    assert "uid" not in script.bodies[-1]["metadata"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(failure(409, "uid mismatch: no existing object was found"), id="gone"),
+        pytest.param(failure(422, "metadata.uid: Invalid value: immutable"), id="replaced"),
+    ],
+)
+async def test_a_changed_child_takes_no_others_place(played: Played, refusal: Reply) -> None:
+    script, cluster = played
+    over = observed(cluster, config(5))
+    script.others.append(refusal)
+    with pytest.raises(Conflict):
+        await cluster.apply(unnumbered(config(5)), over=over)
+    assert script.bodies[-1]["metadata"]["uid"] == "c"
 
 
 @pytest.mark.parametrize(

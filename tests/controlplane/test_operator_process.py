@@ -12,7 +12,7 @@ import pytest
 from endpoint_operator import names
 from endpoint_operator.__main__ import leaves
 from endpoint_operator.apikeys import KEYRING
-from endpoint_operator.cache import Live, Ref
+from endpoint_operator.cache import Live, Ref, slim
 from endpoint_operator.controller import concerned, longest_pause
 from endpoint_operator.errors import SettingsError
 from endpoint_operator.rootkey import ROOT_KEY
@@ -98,6 +98,7 @@ def owned(kind: str, owner_kind: str) -> Live:
     meta = {
         "namespace": "team-a",
         "name": "child",
+        "resourceVersion": "1",
         "ownerReferences": [
             {
                 "apiVersion": names.API_VERSION,
@@ -108,17 +109,22 @@ def owned(kind: str, owner_kind: str) -> Live:
             }
         ],
     }
-    return Live({"kind": kind, "metadata": meta})
+    return slim({"kind": kind, "metadata": meta})
+
+
+def secret(name: str, namespace: str) -> Live:
+    body = builders.secret(name, namespace, {})
+    return slim(body | {"metadata": body["metadata"] | {"resourceVersion": "1"}})
 
 
 @pytest.mark.parametrize(
     ("live", "expected"),
     [
         pytest.param(
-            Live(builders.endpoint()), [Ref("InferenceEndpoint", "team-a", "qwen")], id="endpoint"
+            slim(builders.endpoint()), [Ref("InferenceEndpoint", "team-a", "qwen")], id="endpoint"
         ),
         pytest.param(
-            Live(builders.api_key()), [Ref("ApiKey", "team-a", "ci"), KEYRING], id="api key"
+            slim(builders.api_key()), [Ref("ApiKey", "team-a", "ci"), KEYRING], id="api key"
         ),
         pytest.param(
             owned("Deployment", "InferenceEndpoint"),
@@ -130,14 +136,10 @@ def owned(kind: str, owner_kind: str) -> Live:
             [Ref("ApiKey", "team-a", "owner"), KEYRING],
             id="secret of a key",
         ),
-        pytest.param(
-            Live(builders.secret("keyring", "vllm-system", {})), [KEYRING], id="the keyring"
-        ),
-        pytest.param(
-            Live(builders.secret("root-key", "vllm-system", {})), [ROOT_KEY], id="the root key"
-        ),
+        pytest.param(secret("keyring", "vllm-system"), [KEYRING], id="the keyring"),
+        pytest.param(secret("root-key", "vllm-system"), [ROOT_KEY], id="the root key"),
         pytest.param(owned("Service", "Other"), [], id="child of somebody else"),
-        pytest.param(Live(builders.secret("x", "team-a", {})), [], id="nobody's"),
+        pytest.param(secret("x", "team-a"), [], id="nobody's"),
     ],
 )
 def test_a_change_wakes_what_it_concerns(live: Live, expected: list[Ref]) -> None:

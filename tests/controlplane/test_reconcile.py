@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from endpoint_operator import names
-from endpoint_operator.cache import Live, Ref, ref_of
+from endpoint_operator.cache import Ref
 from endpoint_operator.reconcile import reconcile_endpoint
-from endpoint_operator.settings import Settings
 from helpers import builders
 from helpers.memory_cluster import MakeContext, MemoryCluster
 from kube_api import Conflict, Forbidden, Invalid, Unavailable
@@ -39,6 +39,11 @@ class Story:
         outcome = await reconcile_endpoint(self.context, ENDPOINT)
         self.writes = list(self.cluster.writes)
         return outcome.again_after
+
+    def set(self, **settings: Any) -> None:
+        """Go on with an operator whose settings differ."""
+        changed = self.context.settings.model_copy(update=settings)
+        self.context = replace(self.context, settings=changed)
 
     def condition(self, kind: str) -> Object:
         return builders.condition_of(self.cluster.stored(ENDPOINT), kind)
@@ -98,14 +103,10 @@ async def test_the_status_of_an_accepted_endpoint_tells_how_to_call_it(settled: 
     assert settled.condition("Accepted")["status"] == "True"
 
 
-async def test_the_url_is_below_the_external_one_if_there_is_one(
-    settings: Settings, make_context: MakeContext
-) -> None:
-    story = Story(make_context, builders.endpoint())
-    outside = settings.model_copy(update={"external_url": "https://llm.example.com/"})
-    story.context = type(story.context)(**{**vars(story.context), "settings": outside})
-    await story.reconcile()
-    url = story.cluster.stored(ENDPOINT)["status"]["url"]
+async def test_the_url_is_below_the_external_one_if_there_is_one(new: Story) -> None:
+    new.set(external_url="https://llm.example.com/")
+    await new.reconcile()
+    url = new.cluster.stored(ENDPOINT)["status"]["url"]
     assert url == "https://llm.example.com/team-a.qwen/v1"
 
 
@@ -209,56 +210,53 @@ async def test_an_invalid_edit_changes_nothing_that_runs(settled: Story) -> None
 
 
 async def test_a_fault_of_ours_is_a_condition_and_changes_nothing_that_runs(settled: Story) -> None:
-    broken = {"image": "a:1", "config": {"seed": "\ud800"}}  # no API server sends half a character
-    settled.cluster.edit(ENDPOINT, engine=broken)
+    settled.set(default_engine_image=object())
+    settled.cluster.edit(ENDPOINT, startupTimeout="1h")
     await settled.reconcile()
     assert settled.writes == [("status", ENDPOINT)]
     assert settled.condition("Accepted")["reason"] == "OperatorFault"
 
 
-async def test_a_name_that_is_taken_is_never_touched(make_context: MakeContext) -> None:
-    story = Story(make_context, builders.endpoint())
-    foreign = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"namespace": "team-a", "name": "qwen"},
-        "spec": {"type": "ClusterIP"},
-    }
-    story.cluster.put(foreign, seen=False)
-    again_after = await story.reconcile()
-    assert story.writes == [("status", ENDPOINT)]
-    accepted = story.condition("Accepted")
+FOREIGN = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"namespace": "team-a", "name": "qwen"},
+    "spec": {"type": "ClusterIP"},
+}
+
+
+async def test_a_name_that_is_taken_is_never_touched_and_nothing_runs(new: Story) -> None:
+    before = new.cluster.put(FOREIGN, seen=False)
+    again_after = await new.reconcile()
+    assert new.cluster.stored(GATEWAY_SERVICE) == before
+    assert new.cluster.of_this_kind("Deployment") == []
+    accepted = new.condition("Accepted")
     assert accepted["reason"] == "NameConflict"
-    assert "Service team-a/qwen" in accepted["message"]
+    assert "Service team-a/qwen exists" in accepted["message"]
     assert again_after == 30
 
-    story.cluster.vanish(GATEWAY_SERVICE)
-    assert await story.reconcile() is None
-    assert story.condition("Accepted")["status"] == "True"
+    new.cluster.vanish(GATEWAY_SERVICE)
+    assert await new.reconcile() is None
+    assert new.condition("Accepted")["status"] == "True"
 
 
-class Overtaken(MemoryCluster):
-    """A cluster in which somebody takes a name right after the operator saw that it is free."""
+async def test_every_name_that_is_taken_is_named(new: Story) -> None:
+    new.cluster.put(FOREIGN, seen=False)
+    secret = builders.secret(SECRET.name, SECRET.namespace, {})
+    new.cluster.put(secret, seen=False)
+    await new.reconcile()
+    message = new.condition("Accepted")["message"]
+    assert f"{SECRET}" in message
+    assert f"{GATEWAY_SERVICE}" in message
 
-    async def apply(self, obj: Object, *, force: bool = True) -> Live:
-        """Apply, but a foreign object is there first."""
-        if ref_of(obj) == GATEWAY_SERVICE:
-            meta = {"namespace": "team-a", "name": "qwen"}
-            self.put({"apiVersion": "v1", "kind": "Service", "metadata": meta}, seen=False)
-        return await super().apply(obj, force=force)
 
-
-async def test_a_name_that_is_taken_at_the_last_moment_is_never_touched(
-    make_context: MakeContext,
-) -> None:
-    story = Story(make_context)
-    story.cluster = Overtaken(builders.endpoint())
-    story.context = make_context(story.cluster)
+async def test_a_name_that_is_taken_at_the_last_moment_is_never_touched(settled: Story) -> None:
+    settled.cluster.vanish(GATEWAY_SERVICE)
+    before = settled.cluster.put(FOREIGN, seen=False)
+    settled.set(gateway_service="elsewhere")
     with pytest.raises(Conflict):
-        await story.reconcile()
-    assert "ownerReferences" not in story.cluster.stored(GATEWAY_SERVICE)["metadata"]
-    await story.reconcile()
-    assert story.condition("Accepted")["reason"] == "NameConflict"
+        await settled.reconcile()
+    assert settled.cluster.stored(GATEWAY_SERVICE) == before
 
 
 async def test_children_of_a_predecessor_are_not_taken_over(settled: Story) -> None:
@@ -276,10 +274,26 @@ async def test_what_the_api_server_refuses_is_said_and_tried_again(new: Story) -
     assert new.condition("Accepted")["message"] == "spec.template: Invalid value"
 
 
-async def test_nothing_is_made_for_an_endpoint_that_is_gone(new: Story) -> None:
+async def test_a_new_endpoint_costs_no_reads(new: Story) -> None:
+    await new.reconcile()
+    assert new.cluster.reads == []
+
+
+async def test_a_new_endpoint_that_is_gone_is_forgotten(new: Story) -> None:
     new.cluster.vanish(ENDPOINT)
     await new.reconcile()
+    assert new.cluster.get(ENDPOINT) is None
+    new.cluster.remove(DEPLOYMENT)  # the garbage collector
+    await new.reconcile()
     assert new.writes == []
+
+
+async def test_nothing_is_made_for_an_endpoint_that_is_gone(settled: Story) -> None:
+    settled.cluster.vanish(ENDPOINT)
+    settled.cluster.remove(DEPLOYMENT)
+    await settled.reconcile()
+    assert settled.writes == []
+    assert settled.cluster.get(ENDPOINT) is None
 
 
 async def test_nothing_is_made_for_an_endpoint_that_is_being_deleted(settled: Story) -> None:
@@ -325,8 +339,7 @@ async def test_a_number_that_changed_meanwhile_is_not_undone(settled: Story) -> 
 
 
 async def test_an_operator_with_another_default_image_rolls_nothing(settled: Story) -> None:
-    newer = settled.context.settings.model_copy(update={"default_engine_image": "vllm:next"})
-    settled.context = type(settled.context)(**{**vars(settled.context), "settings": newer})
+    settled.set(default_engine_image="vllm:next")
     await settled.reconcile()
     assert settled.writes == []
     settled.cluster.edit(ENDPOINT, replicas=4)
@@ -344,8 +357,7 @@ async def test_an_operator_with_another_default_image_rolls_nothing(settled: Sto
 async def test_an_operator_that_ends_before_its_status_write_keeps_the_image(
     settled: Story,
 ) -> None:
-    newer = settled.context.settings.model_copy(update={"default_engine_image": "vllm:next"})
-    settled.context = type(settled.context)(**{**vars(settled.context), "settings": newer})
+    settled.set(default_engine_image="vllm:next")
     settled.cluster.edit(ENDPOINT, startupTimeout="1h")
     settled.cluster.refusals[ENDPOINT] = Unavailable(503, "gone")
     with pytest.raises(Unavailable):

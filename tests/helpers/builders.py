@@ -36,7 +36,13 @@ def custom(kind: str, name: str, namespace: str, *, uid: str, spec: Object) -> O
     return {
         "apiVersion": names.API_VERSION,
         "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "uid": uid, "generation": 1},
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": uid,
+            "resourceVersion": "1",
+            "generation": 1,
+        },
         "spec": spec,
     }
 

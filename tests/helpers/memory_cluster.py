@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of
+from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of, slim
 from endpoint_operator.context import Context
 from kube_api import ApiError, Conflict
 
@@ -24,6 +25,7 @@ class MemoryCluster:
         self._cache = Cache()
         self._version = 0
         self.writes: list[tuple[str, Ref]] = []
+        self.reads: list[Ref] = []
         self.refusals: dict[Ref, ApiError] = {}
         self.unreadable: dict[Ref, ApiError] = {}
         for obj in objects:
@@ -50,7 +52,7 @@ class MemoryCluster:
 
     def edit(self, ref: Ref, **spec: Any) -> None:
         """Change fields of an object's spec as a user does."""
-        obj = copy.deepcopy(self._stored[ref].object)
+        obj = self._stored[ref].object
         obj["spec"] |= spec
         obj["metadata"]["generation"] = obj["metadata"].get("generation", 1) + 1
         self.put(obj)
@@ -76,27 +78,32 @@ class MemoryCluster:
         return self._cache.owned_by(owner)
 
     async def read(self, ref: Ref) -> Live | None:
-        """Return an object as it is now."""
+        """Return an object as it is now; one that is gone is forgotten."""
+        self.reads.append(ref)
         if failure := self.unreadable.get(ref):
             raise failure
+        known = self._cache.get(ref)
+        if known and ref not in self._stored:
+            self._cache.remove(known)
         return self._stored.get(ref)
 
-    async def apply(self, obj: Object, *, force: bool = True) -> Live:
+    async def apply(self, obj: Object, *, over: Live | None) -> Live:
         """Create an object, or set the given fields and remove those given last time only."""
         ref = ref_of(obj)
         if refusal := self.refusals.get(ref):
             raise refusal
         known = self._stored.get(ref)
-        if known and not force:
-            raise Conflict(409, "fields of somebody else")
+        if (known and known.uid) != (over and over.uid):
+            raise Conflict(409, "this is another object")
         self.writes.append(("apply", ref))
         wanted = obj["metadata"].get("resourceVersion")
-        if known and wanted and wanted != known.object["metadata"]["resourceVersion"]:
+        if known and wanted and wanted != str(known.version):
             raise Conflict(409, "the object has been modified")
-        merged = copy.deepcopy(known.object) if known else {}
+        before = known.object if known else {}
+        merged = copy.deepcopy(before)
         _unset(merged, self._applied.get(ref, {}), obj)
         _merge(merged, obj)
-        if known and merged.get("spec") != known.object.get("spec"):
+        if known and merged.get("spec") != before.get("spec"):
             merged["metadata"]["generation"] += 1
         self._applied[ref] = copy.deepcopy(obj)
         live = self._store(merged, owns_replicas="replicas" in obj.get("spec", {}))
@@ -113,19 +120,23 @@ class MemoryCluster:
     async def scale(self, live: Live, replicas: int) -> None:
         """Set the number of replicas, which takes the field from the applied set."""
         self.writes.append(("scale", live.ref))
-        obj = copy.deepcopy(self._stored[live.ref].object)
+        obj = self._stored[live.ref].object
         obj["spec"]["replicas"] = replicas
         self._applied.get(live.ref, {"spec": {}})["spec"].pop("replicas", None)
         self._cache.put(self._store(obj))
 
     async def write_status(self, live: Live, changed: Object) -> None:
-        """Set fields of an object's status."""
+        """Set fields of an object's status; one that is gone is forgotten."""
         if refusal := self.refusals.get(live.ref):
             raise refusal
+        known = self._stored.get(live.ref)
+        if known is None:
+            self._cache.remove(live)
+            return
         self.writes.append(("status", live.ref))
-        obj = copy.deepcopy(self._stored[live.ref].object)
-        if obj["metadata"]["resourceVersion"] != str(live.version):
+        if known.version != live.version:
             raise Conflict(409, "the object has been modified")
+        obj = known.object
         obj["status"] = obj.get("status", {}) | changed
         self._cache.put(self._store(obj))
 
@@ -135,7 +146,8 @@ class MemoryCluster:
         meta["resourceVersion"] = str(self._version)
         meta.setdefault("uid", f"uid-of-{obj['kind']}-{meta['name']}-{self._version}")
         meta.setdefault("generation", 1)
-        live = Live(obj, owns_replicas, applied=ref_of(obj) in self._applied)
+        applied = ref_of(obj) in self._applied
+        live = replace(slim(obj), owns_replicas=owns_replicas, applied=applied)
         self._stored[live.ref] = live
         return live
 
