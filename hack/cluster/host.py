@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from hack.cluster.processes import ClusterError, run, wait_until
-from hack.cluster.state import NODE_ADDRESS, NODE_POD_CIDR, POD_CIDR, SERVICE_CIDR
+from hack.cluster.state import (
+    LINK_LOCAL_ADDRESS,
+    NODE_ADDRESS,
+    NODE_POD_CIDR,
+    POD_CIDR,
+    SERVICE_CIDR,
+)
 
 NAME = "vllm-endpoints"  # of the cgroups, the nftables table and the CNI network
 # short, since containerd refuses to make its sockets (64 digits each) below a longer path
@@ -26,10 +32,15 @@ RUNTIME_DIR = Path("/run/vllm-endpoints")
 CONTAINERD_SOCKET = RUNTIME_DIR / "containerd.sock"
 SHIM_SOCKETS = RUNTIME_DIR / "s"
 CGROUPS = Path("/sys/fs/cgroup")
+POLICIES = f"{NAME}-policies"  # the nftables table of NetworkPolicies
 NFT_TABLES = tuple(
     f"table {name}"
-    for name in (f"ip {NAME}", "ip kube-proxy", "ip6 kube-proxy", "inet cni_hostport")
+    for name in (
+        *(f"ip {NAME}", f"ip {POLICIES}"),
+        *("ip kube-proxy", "ip6 kube-proxy", "inet cni_hostport"),
+    )
 )
+ADDRESSES = (NODE_ADDRESS, LINK_LOCAL_ADDRESS)
 LOG_LINKS = Path("/var/log/containers")
 CNI_RESULTS = Path("/var/lib/cni/results")
 DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
@@ -102,9 +113,11 @@ def refuse_foreign_node() -> None:
 
 
 def prepare() -> None:
-    """Node address, masquerading for pods, forwarding, and a cgroup of our own."""
-    if f" {NODE_ADDRESS}/" not in run(["ip", "-o", "addr"]).stdout:
-        run(["ip", "addr", "add", f"{NODE_ADDRESS}/32", "dev", "lo"])
+    """Addresses, masquerading for pods, forwarding, and a cgroup of our own."""
+    present = run(["ip", "-o", "addr"]).stdout
+    for address in ADDRESSES:
+        if f" {address}/" not in present:
+            run(["ip", "addr", "add", f"{address}/32", "dev", "lo"])
     _write_sysctl("net.ipv4.ip_forward", "1")
     run(["nft", "-f", "-"], stdin=_masquerading())
     if (CGROUPS / "cgroup.controllers").exists():
@@ -166,7 +179,8 @@ def undo() -> None:
     unmount(RUNTIME_DIR)
     for table in tables_to_delete(before=_before().get("tables", []), now=_nft_tables()):
         run(["nft", "delete", *table.split()])
-    run(["ip", "addr", "del", f"{NODE_ADDRESS}/32", "dev", "lo"], check=False)
+    for address in ADDRESSES:
+        run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=False)
     wait_until("the cgroups of pods to go", _remove_cgroups, timeout_seconds=10)
     _remove_host_files(state_dir)
     _restore()
@@ -259,6 +273,11 @@ def _write_sysctl(key: str, value: str) -> None:
 
 def _sysctl_file(key: str) -> Path:
     return Path("/proc/sys", key.replace(".", "/"))
+
+
+def enforces_policies() -> bool:
+    """Whether the table of NetworkPolicies is in the kernel."""
+    return f"table ip {POLICIES}" in _nft_tables()
 
 
 def _nft_tables() -> list[str]:

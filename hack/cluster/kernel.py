@@ -17,9 +17,10 @@ from pathlib import Path
 
 from hack.cluster import host
 from hack.cluster.processes import run
-from hack.cluster.state import NODE_ADDRESS, POD_CIDR, SERVICE_CIDR
+from hack.cluster.state import LINK_LOCAL_ADDRESS, NODE_ADDRESS, POD_CIDR, SERVICE_CIDR
 
-NETWORKS = tuple(map(ipaddress.IPv4Network, (NODE_ADDRESS, SERVICE_CIDR, POD_CIDR)))
+ADDRESSES = (NODE_ADDRESS, LINK_LOCAL_ADDRESS, SERVICE_CIDR, POD_CIDR)
+NETWORKS = tuple(map(ipaddress.IPv4Network, ADDRESSES))
 KIND = "or use kind (make demo RUNTIME=kind) where Docker is installed"
 MODULES = ("overlay", "veth", "nf_tables", "nft_masq")
 # nft 1.0.6 wants each brace on a line of its own

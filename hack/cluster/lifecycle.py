@@ -120,6 +120,8 @@ class Cluster:
             addons.apply(self.cache, self.layout, addons.coredns_manifest())
             if options.ingress:
                 addons.apply(self.cache, self.layout, addons.traefik_manifest(host_ports=False))
+        with step("NetworkPolicies enforced"):
+            node.start_enforcer(self.layout, self.processes)
         with step("node ready"):
             what = f"the node (see {self.processes.log_file('kubelet')})"
             self._wait(what, f"/api/v1/nodes/{NODE}", _is_ready)

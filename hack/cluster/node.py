@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import string
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def start_agents(layout: Layout, settings: Settings, processes: Processes, cache
         f"--healthz-bind-address=127.0.0.1:{settings.ports['proxy-healthz']}",
         f"--metrics-bind-address=127.0.0.1:{settings.ports['proxy-metrics']}",
         env=env,
+    )
+
+
+def start_enforcer(layout: Layout, processes: Processes) -> None:
+    """Start what enforces NetworkPolicies, and wait until it does; the API server must answer."""
+    env = proxies.without(os.environ) | {"PYTHONPATH": str(HERE.parents[1])}
+    program = ["-m", "hack.cluster.enforcer", str(layout.dir)]
+    processes.start("policies", Path(sys.executable), *program, env=env)
+    wait_until(
+        f"NetworkPolicies (see {processes.log_file('policies')})",
+        lambda: processes.check() and host.enforces_policies(),
+        timeout_seconds=60,
     )
 
 

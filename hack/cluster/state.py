@@ -21,6 +21,8 @@ from hack.cluster.processes import ClusterError
 
 NODE = "node1"
 NODE_ADDRESS = "10.99.0.1"
+# stands for a cloud's metadata service, which this very machine may need at 169.254.169.254
+LINK_LOCAL_ADDRESS = "169.254.99.1"
 POD_CIDR, NODE_POD_CIDR = "10.244.0.0/16", "10.244.0.0/24"
 SERVICE_CIDR, API_SERVICE_IP, DNS_IP = "10.96.0.0/16", "10.96.0.1", "10.96.0.10"
 LONGEST_DIRECTORY = 70  # the kubelet makes unix sockets below it, whose paths have 107 bytes

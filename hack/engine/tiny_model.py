@@ -25,6 +25,7 @@ from tokenizers import (  # type: ignore[import-not-found]
 VOCABULARY = 1024
 LONGEST_CONTEXT = 2048
 HIDDEN = 64
+LAYERS = 2
 HEAD = 32  # the smallest that vLLM's CPU attention takes
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
@@ -72,7 +73,7 @@ def make_model(tokenizer: transformers.PreTrainedTokenizerFast) -> transformers.
             vocab_size=len(tokenizer),
             hidden_size=HIDDEN,
             intermediate_size=2 * HIDDEN,
-            num_hidden_layers=2,
+            num_hidden_layers=LAYERS,
             num_attention_heads=HIDDEN // HEAD,
             num_key_value_heads=1,
             head_dim=HEAD,

@@ -57,7 +57,10 @@ ENGINE = Image(
     dockerfile="hack/engine/Dockerfile",
     sources=tuple(
         f"hack/engine/{name}"
-        for name in ("METADATA", "cuda_stubs.py", "requirements.txt", "tiny_model.py")
+        for name in (
+            *("METADATA", "cuda_stubs.py", "requirements.txt"),
+            *("tiny_model.py", "tiny_adapter.py"),
+        )
     ),
     expect="about 3 min; vLLM and torch are 1 GB to download",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -42,6 +42,10 @@ class Demo:
     def apply(self, manifest: str) -> None:
         """Apply YAML as a user does. Raises ClusterError with what kubectl printed."""
         self.session.call_kubectl("apply", "-f", "-", stdin=manifest)
+
+    def apply_all(self, objects: Iterable[JsonObject]) -> None:
+        """Apply objects, in their order."""
+        self.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
     def engine_pods(self) -> list[JsonObject]:
         """The pods of the endpoint."""

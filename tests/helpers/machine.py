@@ -89,9 +89,10 @@ def _processes(cluster: str) -> frozenset[str]:
             name = path.read_text().strip()
         except OSError:
             continue  # it has ended meanwhile
-        ours = name in PROGRAMS or name.removesuffix("-runc-v2") in PROGRAMS
+        known = name in PROGRAMS or name.removesuffix("-runc-v2") in PROGRAMS
         owner = processes.mark_of(pid)
-        if ours and processes.start_time(pid) and (owner is None or owner.name == cluster):
+        ours = owner.name == cluster if owner else known
+        if ours and processes.start_time(pid):
             found.add(f"{name} (pid {pid})")
     return frozenset(found)
 
