@@ -25,7 +25,11 @@ SPEC_HASH: Final = f"{GROUP}/spec-hash"
 DEFAULT_IMAGE: Final = f"{GROUP}/default-image"
 ENGINE_KEY_HASH: Final = f"{GROUP}/engine-key-hash"
 
+REVISION: Final = f"{GROUP}/revision"
+"""On pods and their template: its digest, by which pods of the current spec are known."""
+
 ENGINE_PORT: Final = 8000
+ENGINE_CONTAINER: Final = "engine"
 GATEWAY_PORT: Final = 80
 ENGINE_KEY_FIELD: Final = "api-key"
 CONFIG_FIELD: Final = "config.yaml"

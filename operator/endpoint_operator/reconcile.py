@@ -103,7 +103,7 @@ async def _report(context: Context, live: Live, verdict: Verdict) -> None:
     body = live.object
     computed = status.endpoint_status(
         body,
-        _own_deployment(context, live),
+        status.Observation(_own_deployment(context, live)),
         accepted=verdict.finding,
         facts=verdict.facts,
         now=context.now(),

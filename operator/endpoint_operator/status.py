@@ -12,25 +12,40 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from endpoint_operator import names
+from endpoint_operator.diagnosis import Diagnosis, causes, refusal
 
 Object = dict[str, Any]
 
-ACCEPTED, PROGRESSING, READY = "Accepted", "Progressing", "Ready"
+ACCEPTED, ROUTED, PROGRESSING, READY = "Accepted", "Routed", "Progressing", "Ready"
+
+PENDING_PHASE: Final = "Pending"
+STARTING_PHASE: Final = "Starting"
+READY_PHASE: Final = "Ready"
+IDLE_PHASE: Final = "Idle"
+DEGRADED_PHASE: Final = "Degraded"
+SUSPENDED_PHASE: Final = "Suspended"
+INVALID_PHASE: Final = "Invalid"
+FAILED_PHASE: Final = "Failed"
 
 VALID: Final = "Valid"
+UNPINNED_IMAGE: Final = "UnpinnedImage"
 INVALID_SPEC: Final = "InvalidSpec"
 NAME_CONFLICT: Final = "NameConflict"
-REFUSED_BY_CLUSTER: Final = "RefusedByCluster"
+REFERENCE_NOT_FOUND: Final = "ReferenceNotFound"
+REFUSED_BY_CLUSTER: Final = causes.REFUSED_BY_CLUSTER
 OPERATOR_FAULT: Final = "OperatorFault"
+
+IN_CATALOG: Final = "InCatalog"
+NAME_TAKEN: Final = "NameTaken"
 
 COMPLETE: Final = "Complete"
 ROLLING_OUT: Final = "RollingOut"
-DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
-REPLICA_FAILURE: Final = "ReplicaFailure"
+UPGRADE_WAITING: Final = "UpgradeWaiting"
 
 SERVING: Final = "Serving"
+STARTING: Final = "Starting"
 NO_REPLICAS: Final = "NoReplicas"
-NOT_READY: Final = "NoReadyReplica"
+SUSPENDED: Final = "Suspended"
 
 IN_FORCE: Final = "InForce"
 PENDING: Final = "Pending"
@@ -38,6 +53,7 @@ SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"
 KEYRING_FULL: Final = "KeyringFull"
 
 LONGEST_MESSAGE: Final = 4096
+NOTHING_RUNS: Final = "Nothing runs: see condition Accepted."
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,9 @@ class Facts:
     url: str
     served_names: Sequence[str]
     image: str
+    adapters: Sequence[str] = ()
+    key_generation: int = 1
+    suspended: bool = False
 
 
 def yes(reason: str, message: str) -> Finding:
@@ -69,11 +88,51 @@ def no(reason: str, message: str) -> Finding:
 
 
 ACCEPTANCE: Final = yes(VALID, "The spec is valid.")
+NOTHING_WRONG: Final = Diagnosis()
+ROUTE: Final = yes(IN_CATALOG, "The gateway routes every name of the endpoint to it.")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of an endpoint's workload and of its place among the others.
+
+    ``diagnosis`` is needed only for a Deployment that is not complete.
+    """
+
+    deployment: Object | None = None
+    diagnosis: Diagnosis = NOTHING_WRONG
+    routed: Finding = ROUTE
+    upgrade_waiting: bool = False
+
+    @property
+    def wanted(self) -> int:
+        """How many replicas the Deployment is to have."""
+        return int(self.deployment["spec"]["replicas"]) if self.deployment else 0
+
+    @property
+    def ready(self) -> int:
+        """How many replicas answer."""
+        return self.count("readyReplicas")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every pod is of the current template, and available."""
+        return self.deployment is not None and is_complete(self.deployment)
+
+    def count(self, field: str) -> int:
+        """Return a number of the Deployment's status."""
+        return int((self.deployment or {}).get("status", {}).get(field, 0))
+
+
+def refused(message: str) -> Finding:
+    """Return what to say of a spec whose objects the API server refuses, with its message."""
+    cause = refusal(message)
+    return no(cause.reason, cause.message)
 
 
 def endpoint_status(
     body: Object,
-    deployment: Object | None,
+    observed: Observation,
     *,
     accepted: Finding,
     facts: Facts | None,
@@ -84,26 +143,41 @@ def endpoint_status(
     ``facts`` is None for a spec that was not accepted: what the last accepted one said stays.
     ``now`` is used only where a condition changed.
     """
-    rollout = (deployment or {}).get("status", {})
+    suspended = facts is not None and facts.suspended
     findings = {
         ACCEPTED: accepted,
-        PROGRESSING: _progress(accepted, deployment),
-        READY: _readiness(accepted, deployment),
+        ROUTED: observed.routed,
+        PROGRESSING: _progress(accepted, observed),
+        READY: _readiness(accepted, observed, suspended=suspended),
     }
-    said = (
-        {"url": facts.url, "servedNames": list(facts.served_names), "image": facts.image}
-        if facts
-        else {}
-    )
     return {
         **body.get("status", {}),
-        **said,
+        **(_said(body, observed, facts) if facts else {}),
         "observedGeneration": body["metadata"]["generation"],
+        "phase": _phase(findings, observed, suspended=suspended),
         "conditions": conditions(body, findings, now),
-        "replicas": rollout.get("replicas", 0),
-        "readyReplicas": rollout.get("readyReplicas", 0),
+        "replicas": observed.count("replicas"),
+        "readyReplicas": observed.ready,
         "selector": names.selector_text(body["metadata"]["name"]),
     }
+
+
+def _said(body: Object, observed: Observation, facts: Facts) -> Object:
+    """Return what an accepted spec says, and which of it every running engine knows already."""
+    before = {} if observed.complete else body.get("status", {})
+    return {
+        "url": facts.url,
+        "image": facts.image,
+        "servedNames": list(facts.served_names),
+        "engineNames": _known(facts.served_names, before.get("engineNames")),
+        "adapters": _known(facts.adapters, before.get("adapters")),
+        "engineKeys": sorted({facts.key_generation, *before.get("engineKeys", ())}, reverse=True),
+    }
+
+
+def _known(wanted: Sequence[str], before: Sequence[str] | None) -> list[str]:
+    """Return the names that engines of both specs serve; without one before, all of them."""
+    return [name for name in wanted if before is None or name in before]
 
 
 def api_key_status(body: Object, finding: Finding, now: str) -> Object:
@@ -143,19 +217,20 @@ def changes(body: Object, status: Object) -> Object:
     return {key: value for key, value in status.items() if previous.get(key) != value}
 
 
-def _progress(accepted: Finding, deployment: Object | None) -> Finding:
-    if deployment is None:
-        return no(accepted.reason, "Nothing runs: see condition Accepted.")
-    rollout, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
-    causes = {cause["type"]: cause for cause in rollout.get("conditions", ())}
-    if is_complete(deployment):
+def _progress(accepted: Finding, observed: Observation) -> Finding:
+    if observed.deployment is None:
+        return no(accepted.reason, NOTHING_RUNS)
+    if observed.upgrade_waiting:
+        return no(
+            UPGRADE_WAITING,
+            "This version of the operator makes other pods; they are replaced when it is the"
+            " endpoint's turn (upgrade.maxConcurrent of the chart). Those that run go on.",
+        )
+    if observed.complete:
         return no(COMPLETE, "All replicas run the current spec.")
-    if failure := causes.get("ReplicaFailure"):
-        return no(REPLICA_FAILURE, failure.get("message", ""))
-    if causes.get("Progressing", {}).get("reason") == DEADLINE_EXCEEDED:
-        message = "The rollout took longer than startupTimeout; replicas of the last one stay."
-        return no(DEADLINE_EXCEEDED, message)
-    return yes(ROLLING_OUT, f"Waiting for {wanted} ready replicas of the current spec.")
+    if cause := observed.diagnosis.cause:
+        return no(cause.reason, cause.message)
+    return yes(ROLLING_OUT, f"Waiting for {observed.wanted} ready replicas of the current spec.")
 
 
 def is_complete(deployment: Object) -> bool:
@@ -167,13 +242,37 @@ def is_complete(deployment: Object) -> bool:
     return all(rollout.get(count, 0) == wanted for count in counts)
 
 
-def _readiness(accepted: Finding, deployment: Object | None) -> Finding:
-    if deployment is None:
-        return no(accepted.reason, "Nothing runs: see condition Accepted.")
-    if deployment.get("status", {}).get("readyReplicas", 0):
+def _readiness(accepted: Finding, observed: Observation, *, suspended: bool) -> Finding:
+    if observed.deployment is None:
+        return no(accepted.reason, NOTHING_RUNS)
+    if observed.wanted and observed.ready:
         return yes(SERVING, "At least one replica answers requests.")
     if not accepted.holds:
         return no(accepted.reason, accepted.message)
-    if not deployment["spec"]["replicas"]:
-        return no(NO_REPLICAS, "spec.replicas is 0; raise it to serve requests.")
-    return no(NOT_READY, "No replica is ready yet.")
+    if not observed.wanted:
+        return _PAUSED if suspended else _EMPTY
+    if cause := observed.diagnosis.cause:
+        return no(cause.reason, cause.message)
+    return no(STARTING, "No replica is ready yet.")
+
+
+_PAUSED: Final = no(SUSPENDED, "spec.suspended is true; set it to false to serve requests.")
+_EMPTY: Final = no(NO_REPLICAS, "spec.replicas is 0; raise it to serve requests.")
+
+
+def _phase(findings: Mapping[str, Finding], observed: Observation, *, suspended: bool) -> str:
+    """Return the one word that sums it up."""
+    if findings[READY].holds:
+        wrong = not (findings[ACCEPTED].holds and findings[ROUTED].holds)
+        fewer = observed.ready < observed.wanted
+        sick = not observed.complete and observed.diagnosis.cause is not None
+        return DEGRADED_PHASE if wrong or fewer or sick else READY_PHASE
+    if not findings[ACCEPTED].holds:
+        return INVALID_PHASE
+    if suspended:
+        return SUSPENDED_PHASE
+    if observed.deployment is not None and not observed.wanted:
+        return IDLE_PHASE
+    if observed.diagnosis.cause is not None and observed.diagnosis.cause.lasting:
+        return FAILED_PHASE
+    return STARTING_PHASE if observed.diagnosis.started else PENDING_PHASE

@@ -107,7 +107,7 @@ async def test_a_new_endpoint_gets_its_children_and_a_status(
         assert child["metadata"]["labels"] == names.child_labels("qwen")
     assert body["status"]["url"] == f"http://qwen.{namespace}/v1"
     assert body["status"]["servedNames"] == ["Qwen/Qwen2.5-7B-Instruct"]
-    assert builders.condition_of(body, "Ready")["reason"] == "NoReadyReplica"
+    assert builders.condition_of(body, "Ready")["reason"] == "Starting"
 
 
 async def test_an_endpoint_is_ready_when_a_replica_is(
@@ -122,16 +122,18 @@ async def test_an_endpoint_is_ready_when_a_replica_is(
     )
     assert waited.returncode == 0, waited.stderr
     shown = plane.kubectl("-n", namespace, "get", "iep", "-o", "wide").stdout.splitlines()
-    assert shown[0].split() == ["NAME", "MODEL", "READY", "GPU", "URL", "AGE", "REASON", "IMAGE"]
+    head = ["NAME", "MODEL", "PHASE", "READY", "GPU", "URL", "AGE", "REASON", "IMAGE"]
+    assert shown[0].split() == head
     columns = shown[1].split()
-    assert columns[:5] == [
+    assert columns[:6] == [
         "qwen",
         "hf://Qwen/Qwen2.5-7B-Instruct",
+        "Ready",
         "True",
         "1",
         f"http://qwen.{namespace}/v1",
     ]
-    assert columns[6:] == ["Serving", "vllm/vllm-openai:v0.33.0"]
+    assert columns[7:] == ["Serving", "vllm/vllm-openai:v0.33.0"]
 
 
 async def test_a_new_endpoint_costs_one_write_per_child_and_one_per_step(

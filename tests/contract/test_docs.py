@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 from endpoint_gateway.metrics import Metrics
 from endpoint_operator import status
+from endpoint_operator.diagnosis import Cause, causes
 from helpers.tree import CHART, PACKAGES, ROOT, modules
 
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -53,11 +55,33 @@ def test_every_chart_value_is_documented_with_its_default() -> None:
     assert shown == values
 
 
-def test_every_reason_of_a_condition_is_documented() -> None:
-    text = (REFERENCE / "api.md").read_text()
-    values = [value for name, value in vars(status).items() if name.isupper()]
-    reasons = {value for value in values if isinstance(value, str)}
+def constants(module: ModuleType) -> set[str]:
+    values = [value for name, value in vars(module).items() if name.isupper()]
+    return {value for value in values if isinstance(value, str) and value.isalpha()}
+
+
+def test_every_phase_condition_and_reason_is_documented() -> None:
+    text = (REFERENCE / "status.md").read_text() + (REFERENCE / "api.md").read_text()
+    reasons = constants(status) | constants(causes)
     assert {reason for reason in reasons if f"`{reason}`" not in text} == set()
+
+
+def test_the_page_about_status_names_nothing_that_is_not_said() -> None:
+    text = (REFERENCE / "status.md").read_text()
+    cells = re.findall(r"^\| (.*) \|$", text, re.MULTILINE)
+    said = {
+        word
+        for row in cells
+        for word in re.findall(r"`([A-Z][A-Za-z]+)`", " ".join(row.split(" | ")[:3]))
+    }
+    assert said - constants(status) - constants(causes) == set()
+
+
+def test_which_causes_last_is_documented() -> None:
+    text = (REFERENCE / "status.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (yes|no) \|", text, re.MULTILINE)
+    shown = {reason: lasts == "yes" for reason, lasts in rows}
+    assert shown == {reason: Cause(reason, "").lasting for reason in constants(causes)}
 
 
 def test_every_metric_is_documented() -> None:

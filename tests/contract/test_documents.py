@@ -98,7 +98,9 @@ def endpoint() -> dict[str, Any]:
 
 def with_status(accepted: status.Finding, facts: status.Facts | None) -> dict[str, Any]:
     body = endpoint()
-    computed = status.endpoint_status(body, None, accepted=accepted, facts=facts, now="now")
+    computed = status.endpoint_status(
+        body, status.Observation(), accepted=accepted, facts=facts, now="now"
+    )
     return body | {"status": computed}
 
 

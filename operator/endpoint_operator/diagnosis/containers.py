@@ -1,0 +1,138 @@
+"""What a container's status says: its image, its configuration, how its last run ended."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from endpoint_operator import names
+from endpoint_operator.diagnosis import termination
+from endpoint_operator.diagnosis.causes import (
+    CONFIGURATION_MISSING,
+    CRASH_LOOP,
+    ENGINE_ENDED,
+    IMAGE_PULL_FAILED,
+    IMAGE_UNUSABLE,
+    OUT_OF_MEMORY,
+    POD_START_FAILED,
+    STARTUP_TIMEOUT,
+    Cause,
+)
+from endpoint_operator.diagnosis.pods import Container, Pod, Template
+from endpoint_operator.diagnosis.quote import quote
+
+IMAGE_REASONS: Final = frozenset(
+    {
+        "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull",
+        "RegistryUnavailable", "SignatureValidationFailed", "ImageInspectError",
+    }
+)  # fmt: skip
+CREATION_REASONS: Final = frozenset({"CreateContainerError", "RunContainerError"})
+SIGKILLED: Final = 137
+START_REASONS: Final = frozenset({"StartError", "ContainerCannotRun"})
+
+_BACK_OFF: Final = re.compile(r"^Back-off pulling image \"[^\"]*\"(?:: )?")
+_RETRY: Final = re.compile(r"^(?:ErrImagePull|ImagePullBackOff|RegistryUnavailable)(?:: )?")
+_SOCKET: Final = re.compile(r"\b(?:read|write|dial) (?:tcp|udp) [\d.:\[\]a-f]+->")
+_ABSENT: Final = re.compile(r"not found|couldn't find key|non-existent")
+
+
+def cause_in(pod: Pod, template: Template) -> Cause | None:
+    """Return what is wrong with the first container of a pod that has something wrong."""
+    found = (_cause_of(container, template) for container in pod.containers)
+    return next((cause for cause in found if cause), None)
+
+
+def _cause_of(container: Container, template: Template) -> Cause | None:
+    waiting = container.waiting
+    reason, said = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in IMAGE_REASONS:
+        return _image(reason, said)
+    if reason == "CreateContainerConfigError":
+        return _configuration(said)
+    if reason in CREATION_REASONS or container.ended.get("reason") in START_REASONS:
+        return _creation(said or container.ended.get("message", ""))
+    if container.ended and not container.status.get("ready"):
+        return _ending(container, template)
+    return None
+
+
+def _image(reason: str, said: str) -> Cause:
+    detail = _SOCKET.sub("", _RETRY.sub("", _BACK_OFF.sub("", said)))
+    return Cause(
+        IMAGE_PULL_FAILED,
+        f"An image can't be pulled: {quote(detail or reason)}. Check spec.engine.image (and"
+        " oci:// in spec.model.source); a private registry needs a pull secret in"
+        " spec.podTemplate or in the chart's engine.imagePullSecrets.",
+    )
+
+
+def _configuration(said: str) -> Cause:
+    if _ABSENT.search(said):
+        return Cause(
+            CONFIGURATION_MISSING,
+            f"The spec names something that is not there: {quote(said)}."
+            " Create it, or correct the name in the spec.",
+        )
+    return Cause(POD_START_FAILED, f"The node refuses to make a container: {quote(said)}.")
+
+
+def _creation(said: str) -> Cause:
+    return Cause(
+        IMAGE_UNUSABLE,
+        f"The image can't be started: {quote(said)}."
+        " spec.engine.image must be an image of vLLM for the nodes' architecture.",
+    )
+
+
+def _ending(container: Container, template: Template) -> Cause:
+    """Return why a container's last run ended; it is being started again, and again."""
+    ended = container.ended
+    if ended.get("reason") == "OOMKilled":
+        return _out_of_memory(template)
+    if container.name != names.ENGINE_CONTAINER:
+        return Cause(
+            CRASH_LOOP,
+            f"Container {container.name} of spec.podTemplate ends {_how(container)} and is"
+            f" started again: kubectl logs POD -c {container.name} --previous.",
+        )
+    if container.was_ready:
+        # its log may have prompts in it: nothing of it is read
+        return Cause(
+            ENGINE_ENDED,
+            f"The engine ended {_how(container)} after it had been ready, and is started again."
+            " Its log says why: kubectl logs POD -c engine --previous.",
+        )
+    return termination.explain(ended.get("message", "")) or _unexplained(container, template)
+
+
+def _unexplained(container: Container, template: Template) -> Cause:
+    if container.ran_seconds >= template.startup_seconds:
+        return Cause(
+            STARTUP_TIMEOUT,
+            "The engine was not up within spec.startupTimeout, was ended and is started again."
+            " Raise spec.startupTimeout; where the download takes the time, keep the model in a"
+            " volume (spec.model.cache).",
+        )
+    return Cause(
+        CRASH_LOOP,
+        f"The engine ends {_how(container)} before it is up, and is started again."
+        " Its log says why: kubectl logs POD -c engine --previous.",
+    )
+
+
+def _how(container: Container) -> str:
+    code = container.ended.get("exitCode", 0)
+    killed = " (killed: mostly its node ran out of memory)" if code == SIGKILLED else ""
+    return f"with exit code {code}{killed}"
+
+
+def _out_of_memory(template: Template) -> Cause:
+    limit = template.memory_limit
+    return Cause(
+        OUT_OF_MEMORY,
+        "A container used more memory (RAM, not the GPU's) than"
+        + (f" its limit of {limit}, /dev/shm included" if limit else " its node had")
+        + ". Raise spec.resources.requests.memory and spec.resources.limits.memory, or choose a"
+        " smaller model.",
+    )

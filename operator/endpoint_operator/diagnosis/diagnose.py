@@ -1,0 +1,107 @@
+"""The order in which facts count: what keeps pods from being made, then the newest failing pod."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from endpoint_operator.diagnosis import sandbox
+from endpoint_operator.diagnosis.causes import (
+    EVICTED,
+    NODE_LOST,
+    STARTUP_TIMEOUT,
+    Cause,
+    Diagnosis,
+    Object,
+)
+from endpoint_operator.diagnosis.containers import cause_in
+from endpoint_operator.diagnosis.pods import Pod, Template
+from endpoint_operator.diagnosis.quote import quote
+from endpoint_operator.diagnosis.refusals import refusal
+from endpoint_operator.diagnosis.scheduling import Asked, unschedulable
+
+
+def diagnose(
+    deployment: Object,
+    pods: Sequence[Object],
+    *,
+    now: str,
+    warnings: Sequence[Object] | None = None,
+) -> Diagnosis:
+    """Return what is wrong with the pods of a Deployment that is not complete.
+
+    ``pods`` are all pods of the endpoint, with metadata, status and spec.nodeName. ``now`` is in
+    RFC 3339. ``warnings`` are the Warning events (v1) of the pod that an answer before asked for:
+    with them, no answer asks again.
+    """
+    template = Template(deployment)
+    seen = [Pod(pod) for pod in pods]
+    current = sorted(filter(template.made, seen), key=lambda pod: pod.age_key, reverse=True)
+    found = next(_causes(template, current, _asked(template, seen)), None)
+    diagnosis = Diagnosis(found) if found else sandbox.look(current, now=now, warnings=warnings)
+    if diagnosis.cause is None and _is_late(template):
+        diagnosis = replace(diagnosis, cause=_TOO_LATE)
+    return replace(diagnosis, started=any(pod.engine_runs for pod in current))
+
+
+def _causes(template: Template, current: Sequence[Pod], asked: Asked) -> Iterator[Cause]:
+    """Yield what is wrong, what counts most first."""
+    if failure := template.condition("ReplicaFailure"):
+        yield refusal(failure.get("message", ""))
+    for pod in current:
+        if cause := _cause_of(pod, template, asked):
+            yield cause
+    if not any(pod.ready for pod in current):
+        yield from (_eviction(pod) for pod in current if pod.status.get("reason") == "Evicted")
+
+
+def _cause_of(pod: Pod, template: Template, asked: Asked) -> Cause | None:
+    """Return what is wrong with a pod that may still run."""
+    if pod.ready or pod.over:
+        return None
+    scheduled = pod.condition("PodScheduled")
+    if scheduled.get("status") == "False":
+        return unschedulable(scheduled.get("message", ""), asked)
+    if pod.lost:
+        return _LOST
+    return cause_in(pod, template)
+
+
+def _asked(template: Template, seen: Sequence[Pod]) -> Asked:
+    """Return the accelerators of a replica, and who else of the endpoint holds some."""
+    count, resource = template.accelerator
+    others = [pod for pod in seen if pod.holds_node and not template.made(pod)]
+    return Asked(
+        count,
+        resource,
+        kept=any(not pod.deleting for pod in others),
+        draining=any(pod.deleting for pod in others),
+    )
+
+
+def _eviction(pod: Pod) -> Cause:
+    # the rest of it are amounts, which every eviction has others of
+    said = quote(pod.status.get("message", "").partition(". ")[0])
+    return Cause(
+        EVICTED,
+        f"A node has evicted a replica: {said}. If it is storage that ran out, keep the model in a"
+        " volume (spec.model.cache); if it is memory, raise spec.resources.requests.memory.",
+    )
+
+
+def _is_late(template: Template) -> bool:
+    return template.condition("Progressing").get("reason") == "ProgressDeadlineExceeded"
+
+
+_LOST = Cause(
+    NODE_LOST,
+    "The node of a replica does not answer. Kubernetes replaces the replica after some minutes,"
+    " if another node can run it; bring the node back or delete it: kubectl get nodes.",
+)
+
+_TOO_LATE = Cause(
+    STARTUP_TIMEOUT,
+    "No new replica became ready within spec.startupTimeout and ten minutes for scheduling and"
+    " pulling the image. Raise spec.startupTimeout if it only needs longer; else look at the pods:"
+    " kubectl describe pods.",
+)

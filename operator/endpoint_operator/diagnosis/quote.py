@@ -1,0 +1,30 @@
+"""One line of somebody else's text as it may stand in a status: short, and without secrets."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LONGEST: Final = 300
+
+_SECRETS: Final = (
+    (re.compile(r"\b(hf_|sk-|ghp_|xox[a-z]-)[\w-]{4,}"), r"\1***"),
+    (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{8,}"), r"\1***"),
+    (re.compile(r"(://)[^/\s@]+@"), r"\1***@"),
+    (re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*"), r"\1"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 ***"),
+    (
+        re.compile(
+            r"(?i)\b([\w-]*(?:token|password|secret|api[_-]?key)[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s'\",}]+"
+        ),
+        r"\1***",
+    ),
+)
+
+
+def quote(text: str) -> str:
+    """Return the text on one line, at most 300 characters of it, with secrets struck out."""
+    line = " ".join(text.split())
+    for secret, instead in _SECRETS:
+        line = secret.sub(instead, line)
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

@@ -1,0 +1,38 @@
+"""What the API server says when it refuses a pod or another object, as a cause."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from endpoint_operator.diagnosis.causes import (
+    QUOTA_EXCEEDED,
+    REFUSED_BY_CLUSTER,
+    UNSUPPORTED_BY_CLUSTER,
+    Cause,
+)
+from endpoint_operator.diagnosis.quote import quote
+
+_SUBJECT: Final = re.compile(r"^[\w.]+ \"[^\"]*\" is (?:forbidden|invalid): ")
+"""Names the object, for a pod another one at each try."""
+
+_IMAGE_VOLUME: Final = re.compile(r"volumes\[\d+\]: Required value: must specify a volume type")
+"""A field of a volume that the API server dropped because a feature is off."""
+
+
+def refusal(message: str) -> Cause:
+    """Return why the API server refused an object, from the message of its answer."""
+    said = _SUBJECT.sub("", message)
+    if "exceeded quota" in said or "failed quota" in said:
+        return Cause(
+            QUOTA_EXCEEDED,
+            f"A ResourceQuota of the namespace does not allow it: {quote(said)}."
+            " Free some of it, ask for less, or have the quota raised.",
+        )
+    if _IMAGE_VOLUME.search(said):
+        return Cause(
+            UNSUPPORTED_BY_CLUSTER,
+            "The cluster has no image volumes, which oci:// needs (feature gate ImageVolume):"
+            " enable them, or take the model from another source.",
+        )
+    return Cause(REFUSED_BY_CLUSTER, f"The API server refuses it: {quote(said)}")

@@ -1,0 +1,97 @@
+"""What the scheduler says of a pod that fits on no node, as a cause."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from endpoint_operator.diagnosis.causes import (
+    INSUFFICIENT_GPU,
+    ROLLOUT_WAITING_FOR_GPU,
+    UNSCHEDULABLE,
+    VOLUME_FAILED,
+    Cause,
+)
+from endpoint_operator.diagnosis.quote import quote
+
+_HEAD: Final = re.compile(r"^\d+/\d+ nodes are available: ")
+_COUNT: Final = re.compile(r"^\d+ ")
+_VOLUME: Final = re.compile(
+    r"persistentvolumeclaim|PersistentVolumeClaims|volume node affinity|persistent volume"
+    r"|ReadWriteOncePod|storage",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The accelerators that one replica asks for, and whether other replicas hold some.
+
+    ``kept``: those of the spec before keep theirs until the new one is ready.
+    ``draining``: one that stops has them as long as it answers requests.
+    """
+
+    count: int
+    resource: str
+    kept: bool = False
+    draining: bool = False
+
+    def __str__(self) -> str:
+        """Name them as a sentence's beginning: "2 GPUs (nvidia.com/gpu) are asked for"."""
+        many = self.count != 1
+        return (
+            f"{self.count} GPU{'s' if many else ''} ({self.resource}) {'are' if many else 'is'}"
+            " asked for"
+        )
+
+
+def unschedulable(message: str, asked: Asked) -> Cause:
+    """Return why a pod has no node, from the message of its condition PodScheduled."""
+    obstacles = _obstacles(message)
+    said = quote("; ".join(obstacles))
+    if f"Insufficient {asked.resource}" in obstacles:
+        return _no_gpu(said, asked)
+    if any(map(_VOLUME.search, obstacles)):
+        return Cause(
+            VOLUME_FAILED,
+            f"The pod's volume keeps it from every node: {said}."
+            " Look at the claim: kubectl describe pvc.",
+        )
+    return Cause(
+        UNSCHEDULABLE,
+        f"No node can run a replica: {said}."
+        " Ask for less in spec.resources, look at spec.gpu.products and at the node selector,"
+        " affinity and tolerations in spec.podTemplate, or add a node.",
+    )
+
+
+def _no_gpu(said: str, asked: Asked) -> Cause:
+    if asked.kept:
+        return Cause(
+            ROLLOUT_WAITING_FOR_GPU,
+            f"{asked} by the new replica and no node has as many free: {said}. The replica of the"
+            " spec before keeps its own until the new one is ready. Free GPUs, add a node, or"
+            " set spec.rollout.strategy to Replace, which stops the old replica first.",
+        )
+    if asked.draining:
+        return Cause(
+            ROLLOUT_WAITING_FOR_GPU,
+            f"{asked} by the new replica and no node has as many free: {said}. A stopping replica"
+            " gives its own back when its requests are answered, after spec.engine.drainTimeout"
+            " at most.",
+        )
+    return Cause(
+        INSUFFICIENT_GPU,
+        f"{asked} and no node has as many free: {said}."
+        " Free some, add a node that has them, or lower spec.gpu.count.",
+    )
+
+
+def _obstacles(message: str) -> list[str]:
+    """Return each thing that keeps the pod from some node, once, without how many nodes those are.
+
+    The numbers change with every node that comes or goes, and so does their order.
+    """
+    first = _HEAD.sub("", message).partition(". ")[0].rstrip(".")
+    return sorted({_COUNT.sub("", part) for part in first.split(", ")})
