@@ -138,6 +138,7 @@ async def _watching(
         directory = WatchedDirectory(
             partial(kube_api.watch, api),
             namespace=settings.release_namespace,
+            watched=settings.namespaces,
             keyring_secret=settings.keyring_secret,
             root_key_secret=settings.root_key_secret,
             on_change=on_change,

@@ -18,14 +18,17 @@ _NO_KEY = (
 _WRONG_KEY = "Incorrect API key provided."
 
 
-def authenticate(headers: Headers, keyring: Keyring) -> Key:
-    """Return the key that came with these headers. Raises InvalidApiKey."""
+def authenticate(headers: Headers, keyring: Keyring, *, now: float) -> Key:
+    """Return the key that came with these headers. Raises InvalidApiKey.
+
+    `now` is in seconds since 1970.
+    """
     secret = presented(headers)
     if not secret:
         raise InvalidApiKey(_NO_KEY)
     digest = sha256(secret).digest()
     key = keyring.get(digest)
-    if key is None or not compare_digest(digest, key.digest):
+    if key is None or not compare_digest(digest, key.digest) or now >= key.expires:
         raise InvalidApiKey(_WRONG_KEY)
     return key
 

@@ -11,17 +11,22 @@ from .catalog import Replica
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+Credential = bytes | None
 _MOST_DOUBLINGS = 16
 """Far past the longest pause, and far from what a float can't hold."""
 
 
 @dataclass(slots=True)
 class Load:
-    """What is known of one replica: requests in flight, and how connecting to it went lately."""
+    """What is known of one replica: requests in flight, and how connecting to it went lately.
+
+    `credential` is the one that it took last, where there were several to choose from.
+    """
 
     in_flight: int = 0
     failures: int = 0
     paused_until: float = 0.0
+    credential: Credential = None
 
 
 _IDLE = Load()
@@ -104,6 +109,17 @@ class Lease:
     def paused_until(self) -> float:
         """Until when other replicas are preferred."""
         return self._load.paused_until
+
+    def credentials(self, known: Sequence[Credential]) -> Sequence[Credential]:
+        """Return what to introduce oneself with, in this order: what was taken last comes first."""
+        last = self._load.credential
+        if len(known) == 1 or last not in known:
+            return known
+        return (last, *(each for each in known if each != last))
+
+    def taken(self, credential: Credential) -> None:
+        """Note that the replica took this credential."""
+        self._load.credential = credential
 
     def reached(self) -> None:
         """Note that the replica could be connected to."""

@@ -7,6 +7,7 @@ The dictionaries that a request needs are made once, with the catalog.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 Names = Mapping[str, tuple["Endpoint", ...]]
@@ -19,22 +20,40 @@ class Replica(NamedTuple):
     port: int
 
 
+class Adapter(NamedTuple):
+    """A LoRA adapter: the name by which it is selected, and where it is from."""
+
+    name: str
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One InferenceEndpoint (or the static backend) and the replicas of it that are ready.
 
-    `served_names` are those that the engine answers to, the primary one first; empty means that
-    they are not known, so that any is passed on. `authorization` is the whole header value for the
-    engine. `created` is in seconds since 1970.
+    `served_names` are those of the spec, the primary one first; empty means that they are not
+    known, so that any is passed on. `engine_names` are those of them, and of the adapters, that
+    every engine answers to; for any other `common_name` is sent, which all of them know.
+    `authorizations` are header values for the engines, the likeliest first: while keys change each
+    engine takes another one of them. None stands for an engine that wants no key. `created` is in
+    seconds since 1970.
     """
 
     namespace: str
     name: str
     created: int = 0
     served_names: tuple[str, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+    engine_names: frozenset[str] = frozenset()
+    common_name: str = ""
     source: str = ""
-    authorization: bytes | None = None
+    authorizations: tuple[bytes | None, ...] = (None,)
     replicas: tuple[Replica, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return every name by which the endpoint can be called: the adapters' come last."""
+        return (*self.served_names, *(adapter.name for adapter in self.adapters))
 
     @property
     def qualified_name(self) -> str:
@@ -47,7 +66,7 @@ class Key:
     """An API key of the keyring, and what it may use.
 
     `digest` is the key's SHA-256. `endpoints` are names in `namespace`; None means all of that
-    namespace. `everywhere` means every endpoint of the cluster.
+    namespace. `everywhere` means every endpoint of the cluster. `expires` is in seconds since 1970.
     """
 
     digest: bytes
@@ -55,6 +74,7 @@ class Key:
     name: str
     endpoints: frozenset[str] | None = None
     everywhere: bool = False
+    expires: float = inf
 
     def may_use(self, endpoint: Endpoint) -> bool:
         """Say whether this key opens that endpoint."""
@@ -87,7 +107,7 @@ class Catalog:
             endpoints=ordered,
             qualified={(each.namespace, each.name): each for each in ordered},
             named=_group((each.name, each) for each in ordered),
-            served=_group((name, each) for each in ordered for name in each.served_names),
+            served=_group((name, each) for each in ordered for name in each.models),
             catch_all=catch_all,
         )
 

@@ -10,20 +10,21 @@ was known stays in force.
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from kube_api import Event, Resource, key_of
+from kube_api import Event, Forbidden, Resource, key_of
 
 from .catalog import Catalog, Endpoint, Key, Keyring, Replica
 from .objects import (
     ENDPOINT_LABEL,
+    Described,
     Name,
     Object,
-    engine_key,
+    authorizations,
     parse_endpoint,
     parse_keyring,
     parse_slice,
@@ -42,6 +43,9 @@ SECRETS = Resource("", "v1", "secrets", "Secret")
 
 _SETTLE_SECONDS = 0.05
 """Events come in bursts (a rollout, a restart); the catalog is built once per burst."""
+
+_CLOSED_SECONDS = 30.0
+"""How often a namespace that is closed to us is tried again."""
 
 
 class Watch(Protocol):
@@ -69,7 +73,7 @@ class StaticDirectory:
         endpoint = Endpoint(
             namespace="default",
             name="default",
-            authorization=f"Bearer {secret}".encode() if secret else None,
+            authorizations=(f"Bearer {secret}".encode() if secret else None,),
             replicas=(Replica(parts.hostname or "", parts.port or 80),),
         )
         self.catalog = Catalog.of([endpoint], catch_all=endpoint)
@@ -83,13 +87,17 @@ class StaticDirectory:
 
 
 class WatchedDirectory:
-    """What the API server says, as far as it is known."""
+    """What the API server says, as far as it is known.
+
+    `namespace` is where the Secrets are; endpoints are those of `watched`, or of all namespaces.
+    """
 
     def __init__(
         self,
         watch: Watch,
         *,
         namespace: str,
+        watched: Sequence[str] = (),
         keyring_secret: str,
         root_key_secret: str,
         on_change: Callable[[Catalog], None],
@@ -98,15 +106,16 @@ class WatchedDirectory:
         self.keyring: Keyring = {}
         self._watch = watch
         self._namespace = namespace
+        self._watched: Sequence[str | None] = watched or (None,)
         self._keyring_secret = keyring_secret
         self._root_key_secret = root_key_secret
         self._on_change = on_change
-        self._endpoints: dict[Name, tuple[str, Endpoint]] = {}
+        self._endpoints: dict[Name, Described] = {}
         self._slices: dict[Name, tuple[Name, tuple[Replica, ...]]] = {}
-        self._root_key: bytes | None = None
+        self._root_keys: tuple[bytes, ...] = ()
         self._has_keyring = False
         self._built = False
-        self._unsynced = {"endpoints", "slices"}
+        self._unsynced = {(kind, each) for kind in (ENDPOINTS, SLICES) for each in self._watched}
         self._pending: asyncio.TimerHandle | None = None
 
     @property
@@ -117,25 +126,37 @@ class WatchedDirectory:
     async def run(self) -> None:
         """Follow the API server until cancelled. Raises what the watches raise (Forbidden)."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow_endpoints())
-            group.create_task(self._follow_slices())
+            for namespace in self._watched:
+                group.create_task(self._keep_following(ENDPOINTS, namespace))
+                group.create_task(self._keep_following(SLICES, namespace))
             group.create_task(self._follow_secret(self._keyring_secret, self._take_keyring))
             group.create_task(self._follow_secret(self._root_key_secret, self._take_root_key))
 
-    async def _follow_endpoints(self) -> None:
-        async for event in self._watch(ENDPOINTS):
+    async def _keep_following(self, resource: Resource, namespace: str | None) -> None:
+        """Follow one kind in one namespace, or in all of them.
+
+        One of several that is closed to us, as a deleted one is, does not close the others.
+        """
+        while True:
+            try:
+                await self._follow(resource, namespace)
+            except Forbidden as error:
+                if namespace in (None, self._namespace):
+                    raise
+                logger.error("no endpoint of namespace %s is served: %s", namespace, error)
+                self._unsynced.discard((resource, namespace))
+                self._changed()
+                await asyncio.sleep(_CLOSED_SECONDS)
+
+    async def _follow(self, resource: Resource, namespace: str | None) -> None:
+        selector = ENDPOINT_LABEL if resource is SLICES else ""
+        async for event in self._watch(resource, namespace=namespace, label_selector=selector):
             if event.type == "SYNCED":
-                self._unsynced.discard("endpoints")
+                self._unsynced.discard((resource, namespace))
+            elif resource is SLICES:
+                _take(event, self._slices, parse_slice)
             else:
                 _take(event, self._endpoints, parse_endpoint)
-            self._changed()
-
-    async def _follow_slices(self) -> None:
-        async for event in self._watch(SLICES, label_selector=ENDPOINT_LABEL):
-            if event.type == "SYNCED":
-                self._unsynced.discard("slices")
-            else:
-                _take(event, self._slices, parse_slice)
             self._changed()
 
     async def _follow_secret(self, name: str, take: Callable[[Object], None]) -> None:
@@ -161,11 +182,20 @@ class WatchedDirectory:
         self._has_keyring = True
 
     def _take_root_key(self, secret: Object) -> None:
-        self._root_key = base64.b64decode(secret["data"]["root-key"], validate=True)
+        """Take the key from which those of the engines derive, and the one before if it is given.
+
+        While that is there, engines are being given new keys one after the other.
+        """
+        data = secret["data"]
+        given = (data["root-key"], data.get("previous-root-key") or "")
+        newest, before = (base64.b64decode(key, validate=True) for key in given)
+        if not newest:
+            raise ValueError("no key")
+        self._root_keys = (newest, before) if before else (newest,)
         self._changed()
 
     def _changed(self) -> None:
-        known = not self._unsynced and self._root_key is not None
+        known = not self._unsynced and self._root_keys
         if known and self._pending is None:
             loop = asyncio.get_running_loop()
             delay = _SETTLE_SECONDS if self._built else 0.0
@@ -173,9 +203,8 @@ class WatchedDirectory:
 
     def _swap(self) -> None:
         self._pending = None
-        assert self._root_key is not None  # noqa: S101 - _changed looked
         self.catalog = build_catalog(
-            self._endpoints.values(), self._slices.values(), root_key=self._root_key
+            self._endpoints.values(), self._slices.values(), root_keys=self._root_keys
         )
         self._built = True
         self._on_change(self.catalog)
@@ -196,21 +225,23 @@ def _take(event: Event, store: dict[Name, _T], parse: Callable[[Object], _T | No
 
 
 def build_catalog(
-    endpoints: Iterable[tuple[str, Endpoint]],
+    endpoints: Iterable[Described],
     slices: Iterable[tuple[Name, tuple[Replica, ...]]],
     *,
-    root_key: bytes,
+    root_keys: Sequence[bytes],
 ) -> Catalog:
-    """Return the catalog of these endpoints (each with its UID) and their engines' replicas."""
+    """Return the catalog of these endpoints and their engines' replicas."""
     replicas: dict[Name, list[Replica]] = {}
     for owner, addresses in slices:
         replicas.setdefault(owner, []).extend(addresses)
     return Catalog.of(
         replace(
-            endpoint,
-            authorization=b"Bearer " + engine_key(root_key, uid).encode(),
+            each.endpoint,
+            authorizations=authorizations(root_keys, each),
             # a pod can be in two slices for a moment
-            replicas=tuple(sorted(set(replicas.get((endpoint.namespace, endpoint.name), ())))),
+            replicas=tuple(
+                sorted(set(replicas.get((each.endpoint.namespace, each.endpoint.name), ())))
+            ),
         )
-        for uid, endpoint in endpoints
+        for each in endpoints
     )

@@ -3,16 +3,17 @@
 Called by the pipeline as `async with dispatcher.open(...)`, whose end gives lease and connection
 back, whatever happened. Retries happen only here, only before a byte of an answer went to the
 client, and within one deadline: where nothing was sent (connect errors) or the engine said that it
-did not take the request (502, 503, and the 500 of a vLLM that drains). A connection that dies
-after the request was sent is not retried on another replica: a prompt that kills an engine must
-not be handed to all of them.
+did not take the request (502, 503, and the 500 of a vLLM that drains). An engine that does not
+take our key (401, before it does anything) is asked again with each other one that it may have. A
+connection that dies after the request was sent is not retried on another replica: a prompt that
+kills an engine must not be handed to all of them.
 """
 
 import asyncio
 from dataclasses import dataclass
 from types import TracebackType
 
-from .balancer import Balancer, Lease
+from .balancer import Balancer, Credential, Lease
 from .catalog import Endpoint, Replica
 from .errors import (
     BackendFailed,
@@ -225,11 +226,7 @@ class Attempts:
 
         Raises NoReplica where it drains and there is no other.
         """
-        assert self._lease is not None  # noqa: S101 - _lease_another went before
-        sent = _render(self._request, self._endpoint, self._lease.replica)
-        connection = await self._dispatcher.ask(self._lease, sent, patience)
-        self._connection = connection
-        answer = self._dispatcher.answer(connection)
+        answer = await self._introduced(patience)
         if answer.status not in _RETRIED:
             return answer
         # the other two say by themselves that the request was not taken
@@ -243,6 +240,23 @@ class Attempts:
         if draining:
             raise NoReplica("The only replica of this endpoint is shutting down. Try again later.")
         return answer
+
+    async def _introduced(self, patience: Patience) -> Answer:
+        """Ask the leased replica, with one key after the other until it takes one."""
+        assert self._lease is not None  # noqa: S101 - _lease_another went before
+        candidates = self._lease.credentials(self._endpoint.authorizations)
+        for number, credential in enumerate(candidates, 1):
+            sent = _render(self._request, self._lease.replica, credential)
+            self._connection = connection = await self._dispatcher.ask(self._lease, sent, patience)
+            if connection.status != 401 or number == len(candidates):
+                break
+            self._dispatcher.note_failure(self._endpoint, "401")
+            self._dispatcher.note_retry(self._endpoint)
+            self._connection = None
+            connection.release()
+        if number > 1 and connection.status != 401:
+            self._lease.taken(credential)
+        return self._dispatcher.answer(connection)
 
     def _can_retry(self) -> bool:
         others = any(replica not in self._tried for replica in self._endpoint.replicas)
@@ -259,7 +273,7 @@ class Attempts:
             self._lease = None
 
 
-def _render(request: Request, endpoint: Endpoint, replica: Replica) -> list[bytes]:
+def _render(request: Request, replica: Replica, credential: Credential) -> list[bytes]:
     """Return the bytes of a request: our framing, our key, and the client's other headers."""
     lines = [
         b"%s %s HTTP/1.1\r\nhost: %s\r\naccept-encoding: identity\r\nx-request-id: %s\r\n"
@@ -271,8 +285,8 @@ def _render(request: Request, endpoint: Endpoint, replica: Replica) -> list[byte
         )
     ]
     lines += [b"%s: %s\r\n" % header for header in towards_engine(request.headers)]
-    if endpoint.authorization is not None:
-        lines.append(b"authorization: %s\r\n" % endpoint.authorization)
+    if credential is not None:
+        lines.append(b"authorization: %s\r\n" % credential)
     if request.method == "POST":
         lines.append(b"content-length: %d\r\n" % len(request.body))
     lines.append(b"\r\n")

@@ -13,8 +13,8 @@ from .errors import BadAnswer
 
 
 def of_endpoint(endpoint: Endpoint) -> Iterator[tuple[str, Endpoint]]:
-    """Yield the models of one endpoint."""
-    return ((name, endpoint) for name in endpoint.served_names)
+    """Yield the models of one endpoint, the adapters last."""
+    return ((name, endpoint) for name in endpoint.models)
 
 
 def render_list(listed: Iterable[tuple[str, Endpoint]]) -> bytes:
@@ -38,13 +38,14 @@ def parse_list(body: bytes) -> dict[str, dict[str, Any]]:
 
 
 def _describe(name: str, endpoint: Endpoint) -> dict[str, Any]:
+    adapter = next((each for each in endpoint.adapters if each.name == name), None)
     return {
         "id": name,
         "object": "model",
         "created": endpoint.created,
         "owned_by": "vllm",
-        "root": endpoint.source or name,
-        "parent": None,
+        "root": (adapter or endpoint).source or name,
+        "parent": endpoint.served_names[0] if adapter else None,
         # only the engine knows, and it need not be running
         "max_model_len": None,
         "permission": [_permission(name, endpoint)],

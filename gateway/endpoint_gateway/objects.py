@@ -7,13 +7,14 @@ nothing that comes out can fail later on.
 
 import binascii
 import hmac
+from collections.abc import Sequence
 from datetime import datetime
-from hashlib import sha256
-from typing import Annotated, Any
+from math import inf
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from .catalog import Endpoint, Key, Keyring, Replica
+from .catalog import Adapter, Endpoint, Key, Keyring, Replica
 
 ENDPOINT_LABEL = "serving.vllm-endpoints.dev/endpoint"
 _SERVICE_LABEL = "kubernetes.io/service-name"
@@ -34,16 +35,30 @@ class _Metadata(_Part):
     labels: dict[str, str] | None = None
 
 
+class _Adapter(_Part):
+    name: str
+    source: str = ""
+
+
 class _Model(_Part):
     source: str = ""
+    adapters: tuple[_Adapter, ...] | None = None
+
+
+class _Engine(_Part):
+    key_generation: int = 1
 
 
 class _Spec(_Part):
     model: _Model | None = None
+    engine: _Engine | None = None
 
 
 class _Status(_Part):
     served_names: tuple[str, ...] | None = None
+    adapters: tuple[str, ...] | None = None
+    engine_names: tuple[str, ...] | None = None
+    engine_keys: tuple[int, ...] | None = None
 
 
 class _InferenceEndpoint(_Part):
@@ -79,24 +94,50 @@ class _EndpointSlice(_Part):
     endpoints: tuple[_Address, ...] | None = None
 
 
-def parse_endpoint(obj: Object) -> tuple[str, Endpoint] | None:
-    """Return UID and endpoint; None where no spec was accepted yet, so that nothing is served.
+class Described(NamedTuple):
+    """What an InferenceEndpoint says: the endpoint, without its replicas, and what its keys are of.
+
+    `generations` are those of the keys that its engines may have, the likeliest first.
+    """
+
+    endpoint: Endpoint
+    uid: str
+    generations: tuple[int, ...]
+
+
+def parse_endpoint(obj: Object) -> Described | None:
+    """Return an endpoint; None where no spec was accepted yet, so that nothing is served.
 
     Raises ValueError.
     """
     read = msgspec.convert(obj, _InferenceEndpoint)
-    served_names = read.status.served_names if read.status else None
-    if not served_names:
+    status, spec = read.status or _Status(), read.spec or _Spec()
+    if not status.served_names:
         return None
-    metadata = read.metadata
+    metadata, model = read.metadata, spec.model or _Model()
     created = metadata.creation_timestamp
-    return metadata.uid, Endpoint(
+    sources = {adapter.name: adapter.source for adapter in model.adapters or ()}
+    adapters = tuple(Adapter(name, sources.get(name, "")) for name in status.adapters or ())
+    known = status.served_names if status.engine_names is None else status.engine_names
+    endpoint = Endpoint(
         namespace=metadata.namespace,
         name=metadata.name,
         created=int(created.timestamp()) if created else 0,
-        served_names=served_names,
-        source=read.spec.model.source if read.spec and read.spec.model else "",
+        served_names=status.served_names,
+        adapters=adapters,
+        engine_names=frozenset((*known, *(adapter.name for adapter in adapters))),
+        # an operator that does not tell has not told its engines either
+        common_name=status.served_names[0] if status.engine_names is None else metadata.name,
+        source=model.source,
     )
+    return Described(endpoint, metadata.uid, _generations(spec, status))
+
+
+def _generations(spec: _Spec, status: _Status) -> tuple[int, ...]:
+    """The spec's own comes last, unless it is told of: its engine may be up before it is."""
+    running = status.engine_keys or ()
+    newest = (spec.engine or _Engine()).key_generation
+    return running if newest in running else (*running, newest)
 
 
 def parse_slice(obj: Object) -> tuple[Name, tuple[Replica, ...]] | None:
@@ -121,35 +162,57 @@ def parse_slice(obj: Object) -> tuple[Name, tuple[Replica, ...]] | None:
     return (read.metadata.namespace, name), replicas
 
 
-def engine_key(root_key: bytes, uid: str) -> str:
-    """Return the key of the endpoint with this UID; the operator computes the same one."""
-    digest = hmac.new(root_key, f"engine-key/{uid}/1".encode(), sha256).hexdigest()
-    return f"sk-engine-{digest}"
+def engine_key(root_key: bytes, uid: str, generation: int) -> str:
+    """Return a key of the endpoint with this UID; the operator computes the same one."""
+    text = f"engine-key/{uid}/{generation}"
+    return f"sk-engine-{hmac.digest(root_key, text.encode(), 'sha256').hex()}"
+
+
+def authorizations(root_keys: Sequence[bytes], described: Described) -> tuple[bytes, ...]:
+    """Return the header values that an endpoint's engines may want, the likeliest first."""
+    return tuple(
+        b"Bearer " + engine_key(root_key, described.uid, generation).encode()
+        for root_key in root_keys
+        for generation in described.generations
+    )
 
 
 def parse_keyring(document: bytes, *, release_namespace: str) -> Keyring:
-    """Return the keys of the operator's keyring. Raises ValueError, KeyError, TypeError.
+    """Return the keys of the operator's keyring. Raises ValueError.
 
     "*/*" opens the cluster only for keys of the release namespace; whoever may write an ApiKey
     elsewhere would else open all of it.
     """
-    content = msgspec.json.decode(document)
-    if content["version"] != 1:
+    content = msgspec.json.decode(document, type=_Keyring)
+    if content.version != 1:
         raise ValueError("unknown version")
-    keys = (_parse_key(entry, release_namespace) for entry in content["keys"])
+    keys = (_read_key(entry, release_namespace) for entry in content.keys)
     return {key.digest: key for key in keys}
 
 
-def _parse_key(entry: Object, release_namespace: str) -> Key:
-    names = frozenset(entry["endpoints"])
+class _Entry(msgspec.Struct):
+    sha256: str
+    namespace: str
+    name: str
+    endpoints: frozenset[str]
+    expires: float = inf
+
+
+class _Keyring(msgspec.Struct):
+    version: int
+    keys: list[_Entry]
+
+
+def _read_key(entry: _Entry, release_namespace: str) -> Key:
     try:
-        digest = binascii.unhexlify(entry["sha256"])
+        digest = binascii.unhexlify(entry.sha256)
     except binascii.Error as error:
         raise ValueError("not a digest") from error
     return Key(
         digest=digest,
-        namespace=entry["namespace"],
-        name=entry["name"],
-        endpoints=None if "*" in names else names,
-        everywhere="*/*" in names and entry["namespace"] == release_namespace,
+        namespace=entry.namespace,
+        name=entry.name,
+        endpoints=None if "*" in entry.endpoints else entry.endpoints,
+        everywhere="*/*" in entry.endpoints and entry.namespace == release_namespace,
+        expires=entry.expires,
     )

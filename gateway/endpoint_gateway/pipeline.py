@@ -131,7 +131,7 @@ class Pipeline:
 
     def key_of(self, call: Call) -> Key:
         """Authenticate. Raises InvalidApiKey."""
-        key = authenticate(call.headers, self._directory.keyring)
+        key = authenticate(call.headers, self._directory.keyring, now=time.time())
         call.record.key = f"{key.namespace}/{key.name}" if key.namespace else key.name
         return key
 
@@ -175,8 +175,8 @@ class Pipeline:
             return
         if endpoint is None:
             endpoint = routing.by_model(catalog, key, name)
-        elif name not in endpoint.served_names:
-            raise ModelNotFound(name, usable=endpoint.served_names)
+        elif name not in endpoint.models:
+            raise ModelNotFound(name, usable=endpoint.models)
         call.record.endpoint = endpoint.qualified_name
         await call.reply.json(200, models.render(name, endpoint))
 

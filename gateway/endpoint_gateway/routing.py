@@ -101,10 +101,10 @@ def models(catalog: Catalog, key: Key) -> Iterator[tuple[str, Endpoint]]:
     An endpoint all of whose served names lead to others is listed as `namespace/name`.
     """
     for endpoint in usable_endpoints(catalog, key):
-        names = [
-            name for name in endpoint.served_names if find_model(catalog, key, name) is endpoint
-        ]
-        for name in names or [endpoint.qualified_name]:
+        names = [name for name in endpoint.models if find_model(catalog, key, name) is endpoint]
+        if not any(name in endpoint.served_names for name in names):
+            yield endpoint.qualified_name, endpoint
+        for name in names:
             yield name, endpoint
 
 
@@ -120,6 +120,6 @@ def _first(names: Iterable[str]) -> list[str]:
 
 def served_body(body: bytes, peeked: Peeked, endpoint: Endpoint) -> bytes:
     """Return the body with a model that the engine serves; the same bytes where it has one."""
-    if peeked.model is None or not endpoint.served_names or peeked.model in endpoint.served_names:
+    if peeked.model is None or not endpoint.common_name or peeked.model in endpoint.engine_names:
         return body
-    return with_model(body, peeked, endpoint.served_names[0])
+    return with_model(body, peeked, endpoint.common_name)

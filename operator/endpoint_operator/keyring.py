@@ -54,9 +54,9 @@ class Entry:
         return self.sha256 == digest(key)
 
 
-def engine_key(root_key: bytes, uid: str) -> str:
-    """Return the key of an endpoint's engine; the 1 is the generation of that key."""
-    text = f"engine-key/{uid}/1"
+def engine_key(root_key: bytes, uid: str, generation: int) -> str:
+    """Return the key of an endpoint's engines; another generation has another one."""
+    text = f"engine-key/{uid}/{generation}"
     return "sk-engine-" + hmac.new(root_key, text.encode(), hashlib.sha256).hexdigest()
 
 

@@ -86,7 +86,9 @@ def _facts(context: Context, endpoint: InferenceEndpoint, live: Live) -> status.
 def _inputs(context: Context, endpoint: InferenceEndpoint, image: str) -> Inputs:
     return Inputs(
         image=image,
-        engine_key=keyring.engine_key(context.root_key, endpoint.uid),
+        engine_key=keyring.engine_key(
+            context.root_key, endpoint.uid, endpoint.spec.engine.key_generation
+        ),
         gateway_host=context.settings.gateway_host,
     )
 

@@ -34,14 +34,19 @@ def as_gateway_reads(*entries: keyring.Entry) -> Keyring:
     return objects.parse_keyring(document, release_namespace=RELEASE_NAMESPACE)
 
 
-@given(root_key=st.binary(min_size=32, max_size=64), uid=st.text(min_size=1, max_size=40))
-def test_both_derive_the_same_key_for_an_engine(root_key: bytes, uid: str) -> None:
-    assert keyring.engine_key(root_key, uid) == objects.engine_key(root_key, uid)
+@given(
+    root_key=st.binary(min_size=32, max_size=64),
+    uid=st.text(min_size=1, max_size=40),
+    generation=st.integers(min_value=1),
+)
+def test_both_derive_the_same_key_for_an_engine(root_key: bytes, uid: str, generation: int) -> None:
+    operators = keyring.engine_key(root_key, uid, generation)
+    assert operators == objects.engine_key(root_key, uid, generation)
 
 
 def test_the_key_of_an_engine_never_changes_with_a_release() -> None:
     # an operator that derives another one would restart every engine of every user
-    key = keyring.engine_key(bytes(range(32)), "5a3c6e1e-0000-4000-8000-000000000000")
+    key = keyring.engine_key(bytes(range(32)), "5a3c6e1e-0000-4000-8000-000000000000", 1)
     assert key == "sk-engine-3ef1163ef63eb2b3201c11387ef6ab958e593cb72e0fca9b8be71ab8628c60e8"
 
 
@@ -108,8 +113,8 @@ def test_an_accepted_endpoint_is_routed_by_its_served_names() -> None:
     facts = status.Facts(url="u", served_names=["a", "b"], image="i")
     parsed = objects.parse_endpoint(with_status(status.ACCEPTANCE, facts))
     assert parsed is not None
-    uid, routed = parsed
-    assert (uid, routed.namespace, routed.name) == ("the-uid", "team-a", "qwen")
+    routed = parsed.endpoint
+    assert (parsed.uid, routed.namespace, routed.name) == ("the-uid", "team-a", "qwen")
     assert routed.served_names == ("a", "b")
 
 

@@ -23,10 +23,12 @@ def test_a_client_key_is_sk_and_256_bits() -> None:
 
 def test_an_engines_key_is_derived_from_root_key_and_uid() -> None:
     # computed with the standard library's hmac, outside of our code
-    key = keyring.engine_key(bytes(range(32)), "3b8c1e9a-0000-4000-8000-000000000001")
+    uid = "3b8c1e9a-0000-4000-8000-000000000001"
+    key = keyring.engine_key(bytes(range(32)), uid, 1)
     digest = "18f4c77a3513562e6ef9c1b496a353b97a93e3f8c16ee530816e16b16ac6a42f"
     assert key == f"sk-engine-{digest}"
-    assert key != keyring.engine_key(bytes(range(32)), "another")
+    assert key != keyring.engine_key(bytes(range(32)), "another", 1)
+    assert key != keyring.engine_key(bytes(range(32)), uid, 2)
 
 
 def test_the_keyring_has_digests_and_scopes_and_no_key() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
+from endpoint_gateway.auth import authenticate
+from endpoint_gateway.errors import InvalidApiKey
 from helpers.fake_vllm import FakeVllm, answering, captured, response
-from helpers.live_server import SECRET, endpoint, key, live_gateway
+from helpers.live_server import SECRET, endpoint, key, keyring, live_gateway
 
 KNOWN = [
     {"authorization": f"Bearer {SECRET}"},
@@ -72,6 +75,22 @@ async def test_a_revoked_key_is_refused_by_the_next_request() -> None:
         assert (await live.client.get("/v1/models")).status_code == 401
 
 
+@pytest.mark.parametrize(("ends_in", "status"), [(-1, 401), (60, 200)])
+async def test_an_expired_key_is_refused_by_the_gateways_own_clock(
+    ends_in: float, status: int
+) -> None:
+    async with live_gateway(endpoint(), keys=(key(expires=time.time() + ends_in),)) as live:
+        answer = await live.client.get("/v1/models")
+    assert answer.status_code == status
+
+
+def test_a_key_ends_at_its_second_and_not_before() -> None:
+    headers, known = [(b"x-api-key", SECRET.encode())], keyring(key(expires=100))
+    assert authenticate(headers, known, now=99.999).name == "ci"
+    with pytest.raises(InvalidApiKey):
+        authenticate(headers, known, now=100)
+
+
 async def test_a_keys_text_is_in_no_log() -> None:
     async with live_gateway(endpoint()) as live:
         await live.chat()
@@ -97,7 +116,7 @@ async def test_the_engine_gets_its_own_key_and_never_the_clients() -> None:
 async def test_an_engine_without_a_key_gets_none() -> None:
     async with (
         FakeVllm(answering(captured("chat"))) as engine,
-        live_gateway(endpoint(engine.replica, authorization=None)) as live,
+        live_gateway(endpoint(engine.replica, authorizations=(None,))) as live,
     ):
         await live.chat()
     assert "authorization" not in engine.requests[0].headers

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from aiohttp import web
 
@@ -88,7 +89,7 @@ class ApiServer:
             status = {"kind": "Status", "message": "not allowed", "reason": "Forbidden"}
             return web.json_response(status, status=403)
         if "watch" not in request.query:
-            items = [self.objects[path]]
+            items = [self.objects[path]] if path in self.objects else []
             return web.json_response({"metadata": {"resourceVersion": "1"}, "items": items})
         response = web.StreamResponse()
         await response.prepare(request)
@@ -150,6 +151,32 @@ async def test_a_missing_permission_ends_the_process_and_is_named(tmp_path: Path
     assert status == 1
     assert b"not allowed" in output
     assert b"Traceback" not in output
+
+
+def in_namespace(path: str, namespace: str) -> str:
+    group, _, plural = path.rpartition("/")
+    return f"{group}/namespaces/{namespace}/{plural}"
+
+
+@pytest.mark.parametrize("closed", [[], ["gone"]])
+async def test_named_namespaces_are_all_that_is_asked_for(
+    tmp_path: Path, closed: list[str]
+) -> None:
+    async with FakeVllm(answering(captured("chat"))) as engine:
+        objects = objects_of(engine)
+        for path in (IEP_PATH, SLICE_PATH):
+            objects[in_namespace(path, "team-a")] = objects.pop(path)
+        api = ApiServer(objects)
+        api.refused |= {IEP_PATH, SLICE_PATH}
+        api.refused |= {
+            in_namespace(path, name) for path in (IEP_PATH, SLICE_PATH) for name in closed
+        }
+        names = ",".join(["team-a", *closed])
+        async with cluster(api, tmp_path) as environ:
+            environ["VLLM_ENDPOINTS_WATCH_NAMESPACES"] = names
+            async with gateway_process(environ) as running:
+                listed = (await running.client.get("/v1/models")).json()["data"]
+    assert [model["id"] for model in listed] == ["tiny"]
 
 
 async def test_no_way_to_the_cluster_is_told(tmp_path: Path) -> None:

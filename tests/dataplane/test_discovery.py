@@ -24,6 +24,10 @@ from helpers.cluster_objects import (
 from kube_api import Event, Resource
 
 
+def bearer(root_key: bytes) -> bytes:
+    return f"Bearer {engine_key(root_key, 'uid-qwen', 1)}".encode()
+
+
 class Cluster:
     """Watches that say what the test says."""
 
@@ -103,7 +107,7 @@ async def test_what_the_cluster_has_is_in_the_catalog() -> None:
         (endpoint,) = catalog.endpoints
     assert (endpoint.qualified_name, endpoint.served_names) == ("team-a/qwen", ("tiny",))
     assert endpoint.replicas == (Replica("10.0.0.1", 8000),)
-    assert endpoint.authorization == f"Bearer {engine_key(ROOT_KEY, 'uid-qwen')}".encode()
+    assert endpoint.authorizations == (bearer(ROOT_KEY),)
     assert endpoint.created == 1795240800
     assert followed.directory.ready
     assert {key.name for key in followed.directory.keyring.values()} == {"sk-1"}
@@ -183,6 +187,14 @@ BAD_SECRETS = {
             ).decode()
         }
     },
+    "not a time": {
+        "data": {
+            "keyring.json": base64.b64encode(
+                b'{"version":1,"keys":[{"sha256":"00","endpoints":[],"namespace":"","name":"",'
+                b'"expires":"soon"}]}'
+            ).decode()
+        }
+    },
 }
 
 
@@ -195,6 +207,32 @@ async def test_a_keyring_that_is_none_changes_nothing(
         followed.cluster.keyring(bad)
         await followed.settled()
         assert {key.name for key in followed.directory.keyring.values()} == {"sk-1"}
+    assert "stays in force" in caplog.text
+
+
+async def test_while_the_root_key_changes_the_one_before_is_known_too() -> None:
+    async with Followed() as followed:
+        await followed.start()
+        followed.cluster.root_key(secret(root_key=b"new" * 11, previous_root_key=ROOT_KEY))
+        catalog = await followed.swaps.get()
+        assert catalog.endpoints[0].authorizations == (bearer(b"new" * 11), bearer(ROOT_KEY))
+        followed.cluster.root_key(secret(root_key=b"new" * 11, previous_root_key=b""))
+        catalog = await followed.swaps.get()
+        assert catalog.endpoints[0].authorizations == (bearer(b"new" * 11),)
+
+
+@pytest.mark.parametrize(
+    "bad", [secret(root_key=b""), {"data": {"root-key": "AAAA", "previous-root-key": "%"}}]
+)
+async def test_a_root_key_that_is_none_changes_nothing(
+    bad: Object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Followed() as followed:
+        await followed.start()
+        followed.cluster.root_key(bad)
+        followed.cluster.endpoint(iep(servedNames=["other"]))
+        catalog = await followed.swaps.get()
+    assert catalog.endpoints[0].authorizations == (bearer(ROOT_KEY),)
     assert "stays in force" in caplog.text
 
 

@@ -7,7 +7,13 @@ import json
 import pytest
 
 from endpoint_gateway.catalog import Replica
-from endpoint_gateway.objects import engine_key, parse_endpoint, parse_keyring, parse_slice
+from endpoint_gateway.objects import (
+    authorizations,
+    engine_key,
+    parse_endpoint,
+    parse_keyring,
+    parse_slice,
+)
 from helpers.cluster_objects import ROOT_KEY, Object, address, engine_slice, iep
 
 READY = {
@@ -57,7 +63,67 @@ def test_an_endpoint_that_was_never_accepted_is_not_routed(status: Object) -> No
 def test_an_engines_key_is_what_the_operator_makes_it() -> None:
     # as openssl computes it: printf engine-key/u-1/1 | openssl dgst -sha256 -mac HMAC
     digest = "e7f2aa5f5a32645420c98c54cf568be880fca6d68129aa03eabf00509e0fd065"
-    assert engine_key(ROOT_KEY, "u-1") == f"sk-engine-{digest}"
+    assert engine_key(ROOT_KEY, "u-1", 1) == f"sk-engine-{digest}"
+
+
+GENERATIONS = {
+    "an endpoint without a status of it": (None, None, (1,)),
+    "at rest": (2, [2], (2,)),
+    "rolling": (2, [2, 1], (2, 1)),
+    "before the operator has told": (2, [1], (1, 2)),
+}
+
+
+@pytest.mark.parametrize(("wanted", "running", "expected"), GENERATIONS.values(), ids=GENERATIONS)
+def test_an_engine_may_have_a_key_of_status_or_spec(
+    wanted: int | None, running: list[int] | None, expected: tuple[int, ...]
+) -> None:
+    obj = iep()
+    obj["status"] |= {"engineKeys": running} if running else {}
+    obj["spec"] |= {"engine": {"keyGeneration": wanted}} if wanted else {}
+    described = parse_endpoint(obj)
+    assert described is not None
+    assert described.generations == expected
+
+
+def test_each_root_key_makes_a_key_of_each_generation_the_likeliest_first() -> None:
+    obj = iep(servedNames=["tiny"], engineKeys=[2, 1])
+    described = parse_endpoint(obj | {"spec": {"engine": {"keyGeneration": 2}}})
+    assert described is not None
+    assert authorizations([b"new", b"old"], described) == tuple(
+        f"Bearer {engine_key(root, 'uid-qwen', generation)}".encode()
+        for root, generation in [(b"new", 2), (b"new", 1), (b"old", 2), (b"old", 1)]
+    )
+
+
+NAMES = {
+    "rolled": ({"engineNames": ["tiny", "new"]}, {"tiny", "new"}, "qwen"),
+    "rolling": ({"engineNames": ["tiny"]}, {"tiny"}, "qwen"),
+    "rolling, all names new": ({"engineNames": []}, set(), "qwen"),
+    "an operator that does not tell": ({}, {"tiny", "new"}, "tiny"),
+}
+
+
+@pytest.mark.parametrize(("said", "expected", "common"), NAMES.values(), ids=NAMES)
+def test_what_engines_know_is_what_status_says(
+    said: Object, expected: set[str], common: str
+) -> None:
+    described = parse_endpoint(iep(servedNames=["tiny", "new"], **said))
+    assert described is not None
+    assert described.endpoint.engine_names == expected
+    assert described.endpoint.common_name == common
+
+
+def test_adapters_are_those_of_status_with_the_sources_of_the_spec() -> None:
+    obj = iep(servedNames=["tiny"], adapters=["sql", "gone"], engineNames=["tiny"])
+    obj["spec"]["model"]["adapters"] = [
+        {"name": "sql", "source": "hf://org/sql"},
+        {"name": "soon", "source": "hf://org/soon"},
+    ]
+    described = parse_endpoint(obj)
+    assert described is not None
+    assert described.endpoint.adapters == (("sql", "hf://org/sql"), ("gone", ""))
+    assert described.endpoint.engine_names == {"tiny", "sql", "gone"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from endpoint_gateway import routing
-from endpoint_gateway.catalog import Catalog, Endpoint, Key
+from endpoint_gateway.catalog import Adapter, Catalog, Endpoint, Key
 from endpoint_gateway.errors import EndpointNotFound, GatewayError, ModelNotFound
 from helpers.fake_vllm import FakeVllm, answering, captured, response
 from helpers.live_server import endpoint, key, live_gateway
@@ -20,6 +20,8 @@ B_ONLY = endpoint(namespace="team-b", name="only", served_names=("only-model",),
 A_GREEDY = endpoint(name="greedy", served_names=("team-a/small", "team-b/only"), created=1)
 CATALOG = Catalog.of([A_SMALL, A_QWEN, B_QWEN, B_ONLY])
 CONTESTED = Catalog.of([A_SMALL, A_GREEDY, B_ONLY])
+
+SQL = Adapter("sql", "hf://org/sql")
 
 A = key()
 B = key("sk-b", namespace="team-b")
@@ -137,26 +139,33 @@ def test_a_long_list_is_cut() -> None:
     [
         ("/v1/chat/completions", {"model": "tiny"}, {"model": "tiny"}),
         ("/v1/chat/completions", {"model": "other"}, {"model": "other"}),
-        ("/v1/chat/completions", {"model": "qwen"}, {"model": "tiny"}),
-        ("/v1/chat/completions", {"model": "team-a/qwen"}, {"model": "tiny"}),
-        ("/qwen/v1/chat/completions", {"model": "gpt-4"}, {"model": "tiny"}),
+        ("/v1/chat/completions", {"model": "new"}, {"model": "qwen"}),
+        ("/v1/chat/completions", {"model": "sql"}, {"model": "sql"}),
+        ("/v1/chat/completions", {"model": "qwen"}, {"model": "qwen"}),
+        ("/v1/chat/completions", {"model": "team-a/qwen"}, {"model": "qwen"}),
+        ("/qwen/v1/chat/completions", {"model": "gpt-4"}, {"model": "qwen"}),
         ("/qwen/v1/chat/completions", {"model": "other"}, {"model": "other"}),
-        ("/qwen/v1/chat/completions", {"model": ""}, {"model": "tiny"}),
+        ("/qwen/v1/chat/completions", {"model": "sql"}, {"model": "sql"}),
+        ("/qwen/v1/chat/completions", {"model": ""}, {"model": "qwen"}),
         ("/qwen/v1/chat/completions", {"model": None}, {"model": None}),
         ("/qwen/v1/chat/completions", {}, {}),
-        ("/qwen/chat/completions", {"model": "gpt-4"}, {"model": "tiny"}),
-        ("/team-a.qwen/v1/chat/completions", {"model": "gpt-4"}, {"model": "tiny"}),
-        ("/team-a.qwen/chat/completions", {"model": "gpt-4"}, {"model": "tiny"}),
+        ("/qwen/chat/completions", {"model": "gpt-4"}, {"model": "qwen"}),
+        ("/team-a.qwen/v1/chat/completions", {"model": "gpt-4"}, {"model": "qwen"}),
+        ("/team-a.qwen/chat/completions", {"model": "gpt-4"}, {"model": "qwen"}),
     ],
 )
 async def test_the_engine_gets_a_model_that_it_serves(
     path: str, sent: dict[str, Any], upstream: dict[str, Any]
 ) -> None:
-    async with (
-        FakeVllm(answering(captured("chat"))) as engine,
-        live_gateway(endpoint(engine.replica, served_names=("tiny", "other"))) as live,
-    ):
-        answer = await live.post(path, {**sent, "seed": 7})
+    async with FakeVllm(answering(captured("chat"))) as engine:
+        rolling = endpoint(
+            engine.replica,
+            served_names=("tiny", "other", "new"),
+            adapters=(SQL,),
+            engine_names=frozenset({"tiny", "other", "sql"}),
+        )
+        async with live_gateway(rolling) as live:
+            answer = await live.post(path, {**sent, "seed": 7})
     assert answer.status_code == 200
     assert engine.requests[0].json == {**upstream, "seed": 7}
     assert engine.requests[0].path == "/v1/chat/completions"
@@ -182,7 +191,7 @@ async def test_a_request_to_an_endpoints_host_goes_there_whatever_its_model() ->
             "/v1/chat/completions", {"model": "gpt-4"}, headers={"host": "qwen.team-a:80"}
         )
     assert answer.status_code == 200
-    assert engine.requests[0].json["model"] == "tiny"
+    assert engine.requests[0].json["model"] == "qwen"
 
 
 async def test_an_unknown_endpoint_is_a_404_that_lists_the_right_ones() -> None:
@@ -204,6 +213,17 @@ async def test_models_lists_what_the_key_may_use_in_vllms_shape() -> None:
         answer.json()["data"][0]["permission"][0].keys() == vllms["data"][0]["permission"][0].keys()
     )
     assert answer.json()["data"][0]["created"] == ours.created
+
+
+async def test_an_adapter_is_listed_as_vllm_lists_it() -> None:
+    ours = endpoint(served_names=("tiny", "org/tiny"), adapters=(SQL,))
+    async with live_gateway(ours) as live:
+        listed = (await live.client.get("/v1/models")).json()["data"]
+        for path in ("/v1/models/sql", "/qwen/v1/models/sql"):
+            assert (await live.client.get(path)).json() == listed[-1]
+    assert [model["id"] for model in listed] == ["tiny", "org/tiny", "sql"]
+    assert (listed[-1]["root"], listed[-1]["parent"]) == ("hf://org/sql", "tiny")
+    assert (listed[0]["root"], listed[0]["parent"]) == ("hf://org/tiny", None)
 
 
 async def test_models_of_one_endpoint_are_its_own() -> None:
@@ -234,6 +254,13 @@ def test_an_endpoint_whose_names_lead_elsewhere_is_listed_by_its_own() -> None:
     newer = endpoint(name="newer", created=2)
     listed = [name for name, _ in routing.models(Catalog.of([newer, older]), A)]
     assert listed == ["tiny", "team-a/newer"]
+
+
+def test_an_adapter_whose_name_leads_elsewhere_is_not_listed() -> None:
+    older = endpoint(name="older", created=1, served_names=("sql",))
+    newer = endpoint(name="newer", created=2, adapters=(SQL,))
+    listed = [name for name, _ in routing.models(Catalog.of([newer, older]), A)]
+    assert listed == ["sql", "tiny"]
 
 
 async def test_asking_for_models_asks_no_engine() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -66,8 +67,9 @@ async def gateway_process(environ: dict[str, str]) -> AsyncIterator[Running]:
 
 
 def start(environ: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a gateway with this environment and nothing else of ours."""
+    """Start a gateway, of the code that runs the tests, with this environment and nothing else."""
     command = [sys.executable, "-m", "endpoint_gateway"]
+    environ = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environ}
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

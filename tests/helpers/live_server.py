@@ -44,16 +44,19 @@ def keyring(*keys: Key) -> Keyring:
 
 
 def endpoint(*replicas: Replica, **fields: Any) -> Endpoint:
-    """Return the endpoint team-a/qwen, which serves `tiny`."""
+    """Return the endpoint team-a/qwen, which serves `tiny`; its engines know all of its names."""
     values: dict[str, Any] = {
         "namespace": "team-a",
         "name": "qwen",
         "created": 1_795_000_000,
         "served_names": ("tiny",),
         "source": "hf://org/tiny",
-        "authorization": b"Bearer sk-engine-1",
+        "authorizations": (b"Bearer sk-engine-1",),
         **fields,
     }
+    values.setdefault("common_name", values["name"])
+    known = (*values["served_names"], *(each.name for each in values.get("adapters", ())))
+    values.setdefault("engine_names", frozenset(known))
     return Endpoint(replicas=replicas, **values)
 
 
