@@ -7,7 +7,7 @@ nor caches: that is for callers, who know what a failure means to them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -27,11 +27,22 @@ MERGE_PATCH = "application/merge-patch+json"
 
 
 class KubeClient:
-    """A connection pool to one API server; use it as an asynchronous context manager."""
+    """A connection pool to one API server; use it as an asynchronous context manager.
 
-    def __init__(self, config: Config, *, user_agent: str) -> None:
+    ``before_write`` is called before each request that may change something, to prevent it by an
+    error.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        user_agent: str,
+        before_write: Callable[[], None] = lambda: None,
+    ) -> None:
         self._config = config
         self._user_agent = user_agent
+        self._before_write = before_write
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -174,6 +185,8 @@ class KubeClient:
         session = self._open_session()
         data = orjson.dumps(body) if body is not None else None
         headers = self._headers(content_type if body is not None else "")
+        if method != "GET":
+            self._before_write()
         try:
             async with session.request(
                 method,

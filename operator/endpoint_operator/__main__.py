@@ -1,4 +1,4 @@
-"""The operator's process: settings, logging, one API client, kopf.
+"""The operator's process: settings, logging, the API client, leadership, kopf.
 
 Run as ``endpoint-operator`` or ``python -m endpoint_operator``. Ends with 0 after SIGTERM, with 1
 and one line that says what to do where it can't run, else never.
@@ -19,6 +19,7 @@ from endpoint_operator.cluster import ApiCluster, release_secrets
 from endpoint_operator.controller import Controller
 from endpoint_operator.errors import OperatorError
 from endpoint_operator.handlers import build_registry
+from endpoint_operator.leader import Leadership
 from endpoint_operator.settings import Settings, load_settings
 from endpoint_operator.telemetry import configure_logging
 from kube_api import KubeClient, KubeError, load_config
@@ -28,31 +29,40 @@ USER_AGENT = "vllm-endpoints-operator"
 
 async def serve(settings: Settings) -> None:
     """Run until a signal comes or the controller fails; raises why it failed."""
-    async with KubeClient(load_config(), user_agent=USER_AGENT) as api:
-        controller = Controller(ApiCluster(api, release_secrets(settings)), settings)
-        stop = asyncio.Event()
-        await kopf.operator(
-            registry=build_registry(controller, stop.set),
-            clusterwide=True,
-            standalone=True,
-            # left to itself kopf asks for the user's name, and the image's user has none
-            identity=cast("Any", USER_AGENT),
-            stop_flag=stop,
-            liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
-        )
-        if controller.failure is not None:
-            raise controller.failure
+    config = load_config()
+    async with KubeClient(config, user_agent=USER_AGENT) as unguarded:
+        leadership = Leadership(unguarded, settings)
+        async with KubeClient(config, user_agent=USER_AGENT, before_write=leadership.check) as api:
+            cluster = ApiCluster(api, release_secrets(settings))
+            await run(Controller(cluster, settings, leadership), settings)
+
+
+async def run(controller: Controller, settings: Settings) -> None:
+    """Run kopf, and with it the controller, until a signal comes or the controller fails."""
+    stop = asyncio.Event()
+    await kopf.operator(
+        registry=build_registry(controller, stop.set),
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        standalone=True,
+        # left to itself kopf asks for the user's name, and the image's user has none
+        identity=cast("Any", USER_AGENT),
+        stop_flag=stop,
+        liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
+    )
+    if controller.failure is not None:
+        raise controller.failure
 
 
 def main() -> None:
     """Run the operator with the settings of the environment."""
-    problems: list[str] = []
+    problems: dict[str, None] = {}  # each once, in order
     try:
         settings = load_settings(os.environ)
         configure_logging(settings.log_level)
         uvloop.run(serve(settings))
     except* (OperatorError, KubeError) as group:
-        problems += map(str, leaves(group))
+        problems = dict.fromkeys(map(str, leaves(group)))
     sys.exit("\n".join(problems) or None)
 
 

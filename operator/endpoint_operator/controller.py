@@ -2,7 +2,8 @@
 
 ``handlers`` starts and stops it with kopf and hands it what kopf sees of our own kinds; children it
 watches itself (measured: kopf's watches cost twice the CPU). Nothing is decided before every
-first list is in, since a missing object means "create" and a missing key means "revoke".
+first list is in, since a missing object means "create" and a missing key means "revoke"; and
+nothing by two operators: the one that doesn't lead only watches.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from endpoint_operator.cluster import (
     ApiCluster,
 )
 from endpoint_operator.context import Context
-from endpoint_operator.errors import RootKeyError
+from endpoint_operator.errors import LeadershipLostError, RootKeyError
 from endpoint_operator.inforce import keyring_ref
+from endpoint_operator.leader import Leadership
 from endpoint_operator.reconcile import reconcile_endpoint
 from endpoint_operator.rootkey import (
     ROOT_KEY,
@@ -58,9 +60,10 @@ LONGEST_OUTAGE_PAUSE_SECONDS: Final = 15.0
 class Controller:
     """Everything that runs besides kopf; ``failure`` is why it ended, if it did by itself."""
 
-    def __init__(self, cluster: ApiCluster, settings: Settings) -> None:
+    def __init__(self, cluster: ApiCluster, settings: Settings, leadership: Leadership) -> None:
         self._cluster = cluster
         self._settings = settings
+        self._leadership = leadership
         self._queue: WorkQueue[Ref] = WorkQueue()
         self._task: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
@@ -82,20 +85,26 @@ class Controller:
             self._wake(live)
 
     async def _run(self) -> None:
-        context = await self._context()
         async with asyncio.TaskGroup() as group:
             synced = [asyncio.Event() for _ in CHILD_KINDS]
             for kind, event in zip(CHILD_KINDS, synced, strict=True):
                 following = self._cluster.follow(kind, changed=self._wake, synced=event.set)
                 group.create_task(following, name=f"watch {kind}")
-            for kind in OWN_KINDS:
-                await self._cluster.load(kind)
             for event in synced:
                 await event.wait()
-            self._wake_all()
-            logger.info("every first list is in; reconciling")
+            async with self._leadership.held():
+                await self._lead()
+
+    async def _lead(self) -> None:
+        """Work until cancelled, as the only operator that does."""
+        for kind in OWN_KINDS:  # not before: what the last leader acted on must not be news
+            await self._cluster.load(kind)
+        context = await self._context()
+        self._wake_all()
+        logger.info("every first list is in; reconciling")
+        async with asyncio.TaskGroup() as workers:
             for number in range(WORKERS):
-                group.create_task(self._work(context), name=f"worker {number}")
+                workers.create_task(self._work(context), name=f"worker {number}")
 
     async def _context(self) -> Context:
         return Context(
@@ -130,7 +139,7 @@ class Controller:
     async def _reconcile(self, context: Context, ref: Ref) -> None:
         """Run one story; whatever fails is tried again later and never stops the others.
 
-        Raises RootKeyError, with which no story can go on.
+        Raises RootKeyError and LeadershipLostError, with which no story can go on.
         """
         try:
             outcome = await STORIES[ref.kind](context, ref)
@@ -141,7 +150,7 @@ class Controller:
             longest = longest_pause(error)
             pause = self._queue.retry(ref, at_least=error.retry_after, at_most=longest)
             logger.warning("failed, again in %.2f s: %s", pause, error)
-        except RootKeyError:
+        except (RootKeyError, LeadershipLostError):
             raise
         except Exception:
             pause = self._queue.retry(ref)

@@ -8,11 +8,13 @@
     ├── RenderError           a template and its values make no object: a fault of the operator
     ├── OwnerGoneError        an object was deleted while we worked for it
     ├── MissingKindError      the cluster lacks one of our custom resource definitions
-    └── RootKeyError          the root key Secret holds no usable key
+    ├── RootKeyError          the root key Secret holds no usable key
+    └── LeadershipLostError   another operator may lead: nothing may be written any more
 
 Policy: what a user can mend becomes a condition in the object's status and is not retried until
 something changes; what the API server may mend (kube_api's errors) is retried by the queue with
-growing pauses; what only an administrator can mend ends the process with one line that says how.
+growing pauses; what only an administrator can mend ends the process with one line that says how;
+so does lost leadership, and the next start stands by.
 """
 
 from __future__ import annotations
@@ -70,3 +72,7 @@ class MissingKindError(OperatorError):
 
 class RootKeyError(OperatorError):
     """The Secret with the root key exists, but its content is not a key."""
+
+
+class LeadershipLostError(OperatorError):
+    """The Lease is not certainly ours (any more)."""

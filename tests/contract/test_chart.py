@@ -46,6 +46,7 @@ TABLE: dict[str, Values] = {
         "networkPolicy.scrapers": [{"namespaceSelector": {"matchLabels": {"team": "metrics"}}}],
         "upgrade.maxConcurrent": 3,
     },
+    "one-of-each": {"operator.replicas": 1, "gateway.replicas": 1},
     "limits": {"gateway.maxBodyBytes": 1073741824, "gateway.drainSeconds": 1},
     "without-crds": {"crds.install": False},
     "as-a-subchart": {"global": {"anything": 1}},
@@ -87,6 +88,7 @@ def test_everything_rendered_is_what_the_kubernetes_api_knows(values: Values) ->
     [
         ({"gateway.replicas": 0}, "/gateway/replicas", "want 1"),
         ({"gateway.replicas": "two"}, "/gateway/replicas", "want integer"),
+        ({"operator.replicas": 11}, "/operator/replicas", "want 10"),
         ({"gateway.replica": 3}, "/gateway", "'replica' not allowed"),
         ({"replicas": 3}, "at ''", "'replicas' not allowed"),
         ({"gateway.maxBodyBytes": 1}, "/gateway/maxBodyBytes", "want 1,024"),
@@ -164,7 +166,7 @@ def test_access_rights_are_the_committed_ones(objects: list[Manifest]) -> None:
 
 def test_every_role_is_bound_to_its_own_part_only(objects: list[Manifest]) -> None:
     bindings = [o for o in objects if o["kind"] in {"ClusterRoleBinding", "RoleBinding"}]
-    assert len(bindings) == 3
+    assert len(bindings) == 4
     for binding in bindings:
         (subject,) = binding["subjects"]
         assert binding["roleRef"]["name"] == binding["metadata"]["name"]
@@ -245,6 +247,28 @@ def test_selectors_select_the_pods_of_one_part_of_one_release() -> None:
 def test_the_external_url_is_the_value_or_what_the_ingress_says(values: Values, url: str) -> None:
     operator = container(pick(render(values), "Deployment", "vllm-endpoints-operator"))
     assert {"name": "VLLM_ENDPOINTS_EXTERNAL_URL", "value": url} in operator["env"]
+
+
+def test_both_parts_are_upgraded_pod_by_pod(objects: list[Manifest]) -> None:
+    for part in ("operator", "gateway"):
+        spec = pick(objects, "Deployment", f"vllm-endpoints-{part}")["spec"]
+        assert spec["replicas"] == 2
+        assert spec["strategy"]["type"] == "RollingUpdate"
+        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        budget = pick(objects, "PodDisruptionBudget", f"vllm-endpoints-{part}")["spec"]
+        assert budget["maxUnavailable"] == 1
+        assert budget["selector"] == spec["selector"]
+
+
+def test_an_operator_holds_the_lease_by_its_pods_name(objects: list[Manifest]) -> None:
+    variables = container(pick(objects, "Deployment", "vllm-endpoints-operator"))["env"]
+    named = {item["name"]: item for item in variables}
+    field = named["VLLM_ENDPOINTS_IDENTITY"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert field == "metadata.name"
+    role = pick(objects, "Role", "vllm-endpoints-operator")
+    assert [named["VLLM_ENDPOINTS_LEASE_NAME"]["value"]] in [
+        rule.get("resourceNames") for rule in role["rules"]
+    ]
 
 
 # -- releases ----------------------------------------------------------------------------

@@ -75,6 +75,28 @@ async def test_delete_guards_against_another_object_of_that_name() -> None:
         ]
 
 
+async def test_what_may_change_something_can_be_prevented_at_the_last_moment() -> None:
+    def prevent() -> None:
+        raise PermissionError("no longer")
+
+    async with scripted_api() as (script, _):
+        async with KubeClient(
+            Config(script.url, None), user_agent="t", before_write=prevent
+        ) as client:
+            script.others.append(answer(widget("a", 1)))
+            await client.get(WIDGETS, "ns", "a")
+            writes = [
+                client.create(WIDGETS, widget("a", 1)),
+                client.apply(WIDGETS, widget("a", 1), field_manager="me"),
+                client.merge_patch(WIDGETS, "ns", "a", patch={}, field_manager="me"),
+                client.delete(WIDGETS, "ns", "a"),
+            ]
+            for write in writes:
+                with pytest.raises(PermissionError, match="no longer"):
+                    await write
+        assert [request.method for request in script.requests] == ["GET"]
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [

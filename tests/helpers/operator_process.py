@@ -53,8 +53,9 @@ def _with_token(admin: Path, token: str, target: Path) -> Path:
 class OperatorProcess:
     """One operator; starts, dies and starts again, and keeps the log of all its lives."""
 
-    def __init__(self, kubeconfig: Path, log: Path) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, *, identity: str = "operator-0") -> None:
         self._kubeconfig = kubeconfig
+        self._identity = identity  # a container that starts again is in the same pod
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.liveness_port = _free_port()
@@ -96,6 +97,7 @@ class OperatorProcess:
             **os.environ,
             **environment(),
             "VLLM_ENDPOINTS_LIVENESS_PORT": str(self.liveness_port),
+            "VLLM_ENDPOINTS_IDENTITY": self._identity,
             "KUBECONFIG": str(self._kubeconfig),
             **overrides,
         }
