@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ NAMESPACE: Final = "vllm-system"
 SERVICE_ACCOUNT: Final = "vllm-endpoints-operator"
 RIGHTS: Final = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 SYNCED: Final = "every first list is in"
+STANDS_BY: Final = "stands by"
 
 
 def manifests(*kinds: str) -> str:
@@ -60,11 +62,41 @@ class OperatorProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.liveness_port = _free_port()
 
-    async def start(self, **settings: str) -> None:
-        """Start, and wait until it works; keywords replace settings (``LOG_LEVEL="debug"``)."""
+    def twin(self, identity: str) -> OperatorProcess:
+        """Return another operator with the same rights, which is not started yet."""
+        return OperatorProcess(
+            self._kubeconfig, self._log.with_name(f"log-{identity}"), identity=identity
+        )
+
+    async def start(self, *, until: str = SYNCED, **settings: str) -> None:
+        """Start, and wait until it works (or says something else).
+
+        Keywords replace settings (``LOG_LEVEL="debug"``).
+        """
         begun = len(self.log())
         self._process = self._spawn(settings)
-        await self._wait_for_sync(begun)
+        await self.says(until, since=begun)
+
+    async def says(self, text: str, *, since: int = 0, within: float = 30) -> float:
+        """Wait until the log, from some character on, has a text; return how long that took."""
+        begun = time.monotonic()
+        while text not in self.log()[since:]:
+            assert self.is_running(), f"the operator ended:\n{self.log()[since:]}"
+            assert time.monotonic() - begun < within, f"no {text!r}:\n{self.log()[since:]}"
+            await asyncio.sleep(0.05)
+        return time.monotonic() - begun
+
+    def pause(self) -> None:
+        """Keep it from running, as a machine that hangs does."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it run again."""
+        self._running().send_signal(signal.SIGCONT)
+
+    async def ends(self) -> int:
+        """Wait for its end; return the exit code."""
+        return await asyncio.to_thread(self._running().wait, timeout=30)
 
     def kill(self) -> None:
         """End it as a lost node or the OOM killer does."""
@@ -112,13 +144,6 @@ class OperatorProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the operator was never started"
         return self._process
-
-    async def _wait_for_sync(self, begun: int) -> None:
-        deadline = time.monotonic() + 30
-        while SYNCED not in self.log()[begun:]:
-            assert self.is_running(), f"the operator ended:\n{self.log()[begun:]}"
-            assert time.monotonic() < deadline, f"no sync:\n{self.log()[begun:]}"
-            await asyncio.sleep(0.05)
 
 
 def _free_port() -> int:
