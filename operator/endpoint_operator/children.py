@@ -15,12 +15,19 @@ from dataclasses import dataclass
 
 from endpoint_operator import names, status
 from endpoint_operator.cache import Live, Object, Ref, ref_of
-from endpoint_operator.cluster import CONFIG_MAP, DEPLOYMENT, INFERENCE_ENDPOINT, SECRET, Cluster
+from endpoint_operator.cluster import (
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    INFERENCE_ENDPOINT,
+    SECRET,
+    Cluster,
+)
 from endpoint_operator.drift import covers
 from endpoint_operator.errors import NameTakenError, OwnerGoneError
 from kube_api import Conflict
 
-READ_BY_PODS = (CONFIG_MAP, SECRET)
+READ_BY_PODS = (CONFIG_MAP, SECRET, CLAIM)
 
 
 async def converge(

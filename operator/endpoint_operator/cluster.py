@@ -24,6 +24,9 @@ API_KEY: Final = "ApiKey"
 DEPLOYMENT: Final = "Deployment"
 CONFIG_MAP: Final = "ConfigMap"
 SECRET: Final = "Secret"  # noqa: S105 - a kind of object
+CLAIM: Final = "PersistentVolumeClaim"
+NETWORK_POLICY: Final = "NetworkPolicy"
+DISRUPTION_BUDGET: Final = "PodDisruptionBudget"
 
 RESOURCES: Final = {
     resource.kind: resource
@@ -34,12 +37,15 @@ RESOURCES: Final = {
         Resource("", "v1", "services", "Service"),
         Resource("", "v1", "configmaps", CONFIG_MAP),
         Resource("", "v1", "secrets", SECRET),
+        Resource("", "v1", "persistentvolumeclaims", CLAIM),
+        Resource("networking.k8s.io", "v1", "networkpolicies", NETWORK_POLICY),
+        Resource("policy", "v1", "poddisruptionbudgets", DISRUPTION_BUDGET),
     )
 }
 """Every kind that the operator touches, by its name."""
 
 OWN_KINDS: Final = (INFERENCE_ENDPOINT, API_KEY)
-CHILD_KINDS: Final = (DEPLOYMENT, "Service", CONFIG_MAP, SECRET)
+CHILD_KINDS: Final = tuple(kind for kind in RESOURCES if kind not in OWN_KINDS)
 
 NEVER_AGAIN: Final = "1"
 """The version of an empty cluster, which is given to no object."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-MERGE_KEYS: Final = ("uid", "mountPath", "name", "containerPort", "port")
+MERGE_KEYS: Final = ("uid", "mountPath", "name", "containerPort")
 """Fields by which Kubernetes tells the items of a list apart, in the lists that we write."""
 
 
@@ -25,12 +25,14 @@ def covers(live: Any, desired: Any) -> bool:
 
 
 def _covers_list(live: list[Any], desired: list[Any]) -> bool:
-    key = next((key for key in MERGE_KEYS if desired and _all_have(desired, key)), None)
+    key = next((key for key in MERGE_KEYS if desired and _tells_apart(key, desired)), None)
     if key is None:
         return len(live) == len(desired) and all(map(covers, live, desired))
     by_key = {item[key]: item for item in live if isinstance(item, dict) and key in item}
     return all(item[key] in by_key and covers(by_key[item[key]], item) for item in desired)
 
 
-def _all_have(items: list[Any], key: str) -> bool:
-    return all(isinstance(item, dict) and key in item for item in items)
+def _tells_apart(key: str, items: list[Any]) -> bool:
+    if not all(isinstance(item, dict) and key in item for item in items):
+        return False
+    return len({item[key] for item in items}) == len(items)

@@ -23,7 +23,6 @@ ENDPOINT: Final = f"{GROUP}/endpoint"
 APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 SPEC_HASH: Final = f"{GROUP}/spec-hash"
 DEFAULT_IMAGE: Final = f"{GROUP}/default-image"
-ENGINE_KEY_HASH: Final = f"{GROUP}/engine-key-hash"
 
 REVISION: Final = f"{GROUP}/revision"
 """On pods and their template: its digest, by which pods of the current spec are known."""
@@ -33,6 +32,8 @@ ENGINE_CONTAINER: Final = "engine"
 GATEWAY_PORT: Final = 80
 ENGINE_KEY_FIELD: Final = "api-key"
 CONFIG_FIELD: Final = "config.yaml"
+CHAT_TEMPLATE_FIELD: Final = "chat-template.jinja"
+CA_FIELD: Final = "ca.crt"
 KEYRING_FIELD: Final = "keyring.json"
 ROOT_KEY_FIELD: Final = "root-key"
 API_KEY_FIELD: Final = "api-key"
@@ -40,6 +41,7 @@ API_KEY_FIELD: Final = "api-key"
 LONGEST_ENDPOINT_NAME: Final = 40
 LONGEST_API_KEY_NAME: Final = 63
 ENGINE_SUFFIX: Final = "-engine"
+CACHE_SUFFIX: Final = "-cache"
 
 RESERVED_NAMES: Final = (
     "audio", "chat", "classify", "completions", "detokenize", "embeddings", "health", "healthz",
@@ -62,13 +64,18 @@ def owner_reference(kind: str, name: str, uid: str) -> dict[str, str | bool]:
 
 
 def engine_name(endpoint: str) -> str:
-    """Return the name of an endpoint's Deployment, headless Service and Secret."""
+    """Return the name of an endpoint's Deployment, headless Service, NetworkPolicy and budget."""
     return endpoint + ENGINE_SUFFIX
 
 
-def config_name(endpoint: str, digest: str) -> str:
-    """Return the name of the ConfigMap whose content has this digest."""
+def content_name(endpoint: str, digest: str) -> str:
+    """Return the name of the ConfigMap or Secret whose content has this digest."""
     return f"{engine_name(endpoint)}-{digest}"
+
+
+def cache_name(endpoint: str) -> str:
+    """Return the name of the claim that the operator makes for an endpoint's cache."""
+    return endpoint + CACHE_SUFFIX
 
 
 def selector_labels(endpoint: str) -> dict[str, str]:

@@ -15,13 +15,20 @@ from endpoint_operator.cache import Live, Object, Ref
 from endpoint_operator.children import converge
 from endpoint_operator.cluster import DEPLOYMENT
 from endpoint_operator.context import DONE, Context, Outcome
-from endpoint_operator.desired import Inputs, Recorded, desired_objects, resolve_image
+from endpoint_operator.desired import (
+    EngineDefaults,
+    Inputs,
+    Recorded,
+    desired_objects,
+    resolve_image,
+)
 from endpoint_operator.errors import (
     InvalidObjectError,
     NameTakenError,
     OwnerGoneError,
     RenderError,
 )
+from endpoint_operator.settings import Settings
 from kube_api import Forbidden, Invalid
 
 CONFLICT_CHECK_SECONDS = 30.0
@@ -90,6 +97,19 @@ def _inputs(context: Context, endpoint: InferenceEndpoint, image: str) -> Inputs
             context.root_key, endpoint.uid, endpoint.spec.engine.key_generation
         ),
         gateway_host=context.settings.gateway_host,
+        defaults=_engine_defaults(context.settings),
+    )
+
+
+def _engine_defaults(settings: Settings) -> EngineDefaults:
+    return EngineDefaults(
+        gateway_namespace=settings.release_namespace,
+        gateway_labels=settings.gateway_labels,
+        network_policy=settings.network_policy,
+        scrapers=settings.metrics_scrapers,
+        pull_secrets=settings.engine_pull_secrets,
+        node_selector=settings.engine_node_selector,
+        ca_bundle=settings.engine_ca_bundle,
     )
 
 

@@ -33,16 +33,8 @@ def deployment_ref(namespace: str, name: str = "qwen") -> Ref:
     return Ref("Deployment", namespace, f"{name}-engine")
 
 
-def child_refs(namespace: str, name: str = "qwen") -> list[Ref]:
-    engine = f"{name}-engine"
-    pairs = [
-        ("Secret", engine),
-        ("ConfigMap", builders.config_name(name)),
-        ("Service", engine),
-        ("Service", name),
-        ("Deployment", engine),
-    ]
-    return [Ref(kind, namespace, child) for kind, child in pairs]
+async def child_refs(cluster: LiveCluster, namespace: str, name: str = "qwen") -> list[Ref]:
+    return builders.child_refs(await cluster.must_get(deployment_ref(namespace, name)))
 
 
 def image_of(deployment: Object) -> str:
@@ -85,8 +77,8 @@ async def settled(cluster: LiveCluster, namespace: str, name: str = "qwen") -> O
     return await cluster.eventually(endpoint_ref(namespace, name), is_settled)
 
 
-WRITES_OF_A_MARKER = 7
-"""At most: five children, and two steps of its status, accepted and complete."""
+WRITES_OF_A_MARKER = 8
+"""At most: six children, and two steps of its status, accepted and complete."""
 
 
 async def has_passed_by(cluster: LiveCluster, namespace: str, marker: str = "marker") -> None:
@@ -100,7 +92,7 @@ async def test_a_new_endpoint_gets_its_children_and_a_status(
 ) -> None:
     created = await cluster.create(manifest("qwen", namespace))
     body = await settled(cluster, namespace)
-    for ref in child_refs(namespace):
+    for ref in await child_refs(cluster, namespace):
         child = await cluster.must_get(ref)
         (owner,) = child["metadata"]["ownerReferences"]
         assert owner["uid"] == created["metadata"]["uid"]
@@ -150,7 +142,7 @@ async def test_a_new_endpoint_costs_one_write_per_child_and_one_per_step(
 async def test_an_edit_changes_what_it_concerns(cluster: LiveCluster, namespace: str) -> None:
     await cluster.create(manifest("qwen", namespace))
     await settled(cluster, namespace)
-    others = child_refs(namespace)[:-1]
+    others = (await child_refs(cluster, namespace))[:-1]
     before = await cluster.versions(*others)
     await cluster.patch(endpoint_ref(namespace), {"spec": {"engine": {"image": "vllm:next"}}})
     await cluster.eventually(deployment_ref(namespace), runs("vllm:next"))
@@ -231,13 +223,15 @@ async def test_drift_is_healed_and_fields_of_others_survive(
     assert healed["metadata"]["annotations"]["example.com/team"] == "a"
 
 
-@pytest.mark.parametrize("number", range(5), ids=["secret", "config", "engine", "gateway", "pods"])
+@pytest.mark.parametrize(
+    "number", range(6), ids=["gateway", "engine", "policy", "secret", "config", "pods"]
+)
 async def test_a_deleted_child_is_made_again(
     cluster: LiveCluster, namespace: str, number: int
 ) -> None:
     await cluster.create(manifest("qwen", namespace))
     await settled(cluster, namespace)
-    ref = child_refs(namespace)[number]
+    ref = (await child_refs(cluster, namespace))[number]
     uid = (await cluster.must_get(ref))["metadata"]["uid"]
     await cluster.delete(ref)
     await cluster.eventually(ref, lambda body: body["metadata"]["uid"] != uid)
@@ -246,7 +240,7 @@ async def test_a_deleted_child_is_made_again(
 async def test_a_stolen_label_is_put_back(cluster: LiveCluster, namespace: str) -> None:
     await cluster.create(manifest("qwen", namespace))
     await settled(cluster, namespace)
-    ref = Ref("ConfigMap", namespace, builders.config_name("qwen"))
+    ref = mounted(await cluster.must_get(deployment_ref(namespace)))
     await cluster.patch(ref, {"metadata": {"labels": {names.MANAGED_BY: None}}})
     await cluster.eventually(
         ref, lambda body: body["metadata"]["labels"].get(names.MANAGED_BY) == names.MANAGER
@@ -258,7 +252,7 @@ async def test_children_that_are_no_longer_wanted_are_deleted(
 ) -> None:
     await cluster.create(manifest("qwen", namespace, replicas=0))
     await settled(cluster, namespace)
-    for ref in child_refs(namespace):
+    for ref in await child_refs(cluster, namespace):
         old = await cluster.must_get(ref)
         kept = ("labels", "ownerReferences")
         meta = {key: old["metadata"][key] for key in kept}
@@ -279,7 +273,7 @@ async def test_a_settled_endpoint_costs_nothing(cluster: LiveCluster, namespace:
     await cluster.make_pods_ready(namespace, "qwen", 1)
     await cluster.eventually(endpoint_ref(namespace), is_true("Ready"))
     await has_passed_by(cluster, namespace)
-    refs = [endpoint_ref(namespace), *child_refs(namespace)]
+    refs = [endpoint_ref(namespace), *(await child_refs(cluster, namespace))]
     await cluster.patch(refs[0], {"metadata": {"annotations": {"touched": "yes"}}})
     versions, writes = await cluster.versions(*refs), await cluster.writes()
     await has_passed_by(cluster, namespace, "second-marker")
@@ -368,16 +362,16 @@ async def test_a_name_that_is_taken_is_named_and_never_touched(
 ) -> None:
     foreign = {
         "apiVersion": "v1",
-        "kind": "Secret",
+        "kind": "Service",
         "metadata": {"name": "qwen-engine", "namespace": namespace},
-        "stringData": {"precious": "yes"},
+        "spec": {"ports": [{"port": 1}]},
     }
-    taken = Ref("Secret", namespace, "qwen-engine")
+    taken = Ref("Service", namespace, "qwen-engine")
     await cluster.create(foreign)
     before = await cluster.versions(taken)
     await cluster.create(manifest("qwen", namespace))
     body = await cluster.eventually(endpoint_ref(namespace), says("Accepted", "NameConflict"))
-    assert f"Secret {namespace}/qwen-engine" in builders.condition_of(body, "Accepted")["message"]
+    assert f"Service {namespace}/qwen-engine" in builders.condition_of(body, "Accepted")["message"]
     assert await cluster.versions(taken) == before
     assert await cluster.get(deployment_ref(namespace)) is None
 
@@ -403,10 +397,10 @@ async def test_an_operator_with_another_default_image_rolls_nothing(
 ) -> None:
     await cluster.create(manifest("qwen", namespace))
     await settled(cluster, namespace)
-    before = await cluster.versions(*child_refs(namespace))
+    before = await cluster.versions(*(await child_refs(cluster, namespace)))
     await operator.restart(DEFAULT_ENGINE_IMAGE="vllm:next")
     await has_passed_by(cluster, namespace)
-    assert await cluster.versions(*child_refs(namespace)) == before
+    assert await cluster.versions(*(await child_refs(cluster, namespace))) == before
     marker = await cluster.must_get(deployment_ref(namespace, "marker"))
     assert image_of(marker) == "vllm:next"
     await operator.restart()

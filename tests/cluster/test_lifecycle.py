@@ -32,10 +32,10 @@ def is_complete(body: Object) -> bool:
     return builders.condition_of(body, "Progressing").get("reason") == "Complete"
 
 
-def children(namespace: str, name: str) -> list[Ref]:
-    engine = [(kind, f"{name}-engine") for kind in ("Secret", "Service", "Deployment")]
-    config = ("ConfigMap", builders.config_name(name))
-    return [Ref(kind, namespace, child) for kind, child in [*engine, config, ("Service", name)]]
+async def children(cluster: LiveCluster, namespace: str, name: str) -> list[Ref]:
+    return builders.child_refs(
+        await cluster.must_get(Ref("Deployment", namespace, f"{name}-engine"))
+    )
 
 
 async def create_many(cluster: LiveCluster, namespace: str) -> list[str]:
@@ -49,7 +49,7 @@ async def create_many(cluster: LiveCluster, namespace: str) -> list[str]:
 async def all_accepted(cluster: LiveCluster, namespace: str, endpoints: list[str]) -> None:
     for name in endpoints:
         await cluster.eventually(Ref("InferenceEndpoint", namespace, name), is_accepted)
-        for child in children(namespace, name):
+        for child in await children(cluster, namespace, name):
             await cluster.must_get(child)
 
 
@@ -77,13 +77,13 @@ async def test_a_restart_on_a_settled_cluster_writes_nothing(
     for name in endpoints:
         await cluster.eventually(Ref("InferenceEndpoint", namespace, name), is_complete)
     operator.stop()
-    refs = [child for name in endpoints for child in children(namespace, name)]
+    refs = [ref for name in endpoints for ref in await children(cluster, namespace, name)]
     versions, writes = await cluster.versions(*refs), await cluster.writes()
     await operator.start()
     await cluster.create(manifest("marker", namespace, replicas=0))
     await cluster.eventually(Ref("InferenceEndpoint", namespace, "marker"), is_complete)
     assert await cluster.versions(*refs) == versions
-    assert await cluster.writes() - writes <= 7  # the marker's: five children, two steps
+    assert await cluster.writes() - writes <= 8  # the marker's: six children, two steps
 
 
 async def test_it_ends_at_once_and_well(operator: OperatorProcess) -> None:
@@ -106,8 +106,9 @@ async def test_a_deleted_endpoint_takes_its_children_along(
     ref = Ref("InferenceEndpoint", namespace, "qwen")
     created = await cluster.eventually(ref, is_accepted)
     assert "finalizers" not in created["metadata"]
+    made = await children(cluster, namespace, "qwen")
     await cluster.delete(ref)
-    for child in children(namespace, "qwen"):
+    for child in made:
         await cluster.gone(child, within=60)
 
 
@@ -117,12 +118,13 @@ async def test_what_was_deleted_while_it_was_away_stays_deleted(
     await cluster.create(manifest("qwen", namespace))
     ref = Ref("InferenceEndpoint", namespace, "qwen")
     await cluster.eventually(ref, is_accepted)
+    made = await children(cluster, namespace, "qwen")
     operator.kill()
     await cluster.delete(ref)
     await operator.start()
     await cluster.create(manifest("marker", namespace, replicas=0))
     await cluster.eventually(Ref("InferenceEndpoint", namespace, "marker"), is_accepted)
-    for child in children(namespace, "qwen"):
+    for child in made:
         await cluster.gone(child, within=60)
 
 

@@ -18,7 +18,8 @@ from endpoint_gateway import discovery, objects
 from endpoint_gateway.catalog import Endpoint, Keyring
 from endpoint_operator import keyring, names, status
 from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
-from endpoint_operator.desired import Inputs, desired_objects
+from endpoint_operator.desired import desired_objects
+from helpers import golden
 from helpers.tree import ROOT
 
 RELEASE_NAMESPACE = "vllm-system"
@@ -124,8 +125,7 @@ def test_an_endpoint_that_was_never_accepted_is_not_routed() -> None:
 
 
 def children() -> dict[tuple[str, str], dict[str, Any]]:
-    inputs = Inputs(image="i:1", engine_key="k", gateway_host="gw.ns.svc.cluster.local")
-    objects = desired_objects(parse_endpoint(endpoint()), inputs)
+    objects = desired_objects(parse_endpoint(endpoint()), golden.INPUTS)
     return {(o["kind"], o["metadata"]["name"]): o for o in objects}
 
 

@@ -9,6 +9,7 @@ import pytest
 from endpoint_operator.drift import covers
 
 PORT = {"name": "http", "port": 80}
+TWICE = [{"containerPort": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ PORT = {"name": "http", "port": 80}
             id="mounts of one volume",
         ),
         pytest.param({"args": ["a", "b"]}, {"args": ["a", "b"]}, id="a plain list"),
+        pytest.param({"ports": TWICE}, {"ports": TWICE}, id="one port of two protocols"),
     ],
 )
 def test_additions_of_others_are_no_drift(live: Any, desired: Any) -> None:
@@ -46,6 +48,11 @@ def test_additions_of_others_are_no_drift(live: Any, desired: Any) -> None:
         pytest.param({"args": ["b", "a"]}, {"args": ["a", "b"]}, id="another order"),
         pytest.param({"ports": []}, {"ports": [PORT]}, id="a missing item"),
         pytest.param({"ports": [PORT | {"port": 81}]}, {"ports": [PORT]}, id="a changed item"),
+        pytest.param(
+            {"ports": [{"port": 8000}, {"port": 22}]},
+            {"ports": [{"port": 8000}]},
+            id="another port that a policy allows",
+        ),
         pytest.param(
             {"tolerations": [{"key": "x"}, {"key": "y"}]},
             {"tolerations": [{"key": "x"}]},

@@ -18,11 +18,13 @@ Object = dict[str, Any]
 
 ENDPOINT = Ref("InferenceEndpoint", "team-a", "qwen")
 DEPLOYMENT = Ref("Deployment", "team-a", "qwen-engine")
-SECRET = Ref("Secret", "team-a", "qwen-engine")
-CONFIG = Ref("ConfigMap", "team-a", builders.config_name("qwen"))
 ENGINE_SERVICE = Ref("Service", "team-a", "qwen-engine")
 GATEWAY_SERVICE = Ref("Service", "team-a", "qwen")
-CHILDREN = [SECRET, CONFIG, ENGINE_SERVICE, GATEWAY_SERVICE, DEPLOYMENT]
+POLICY = Ref("NetworkPolicy", "team-a", "qwen-engine")
+SECRET = Ref("Secret", "team-a", "qwen-engine-d26fdcdef82b2c77")
+CONFIG = Ref("ConfigMap", "team-a", "qwen-engine-39041063d1a6e1dd")
+BUDGET = Ref("PodDisruptionBudget", "team-a", "qwen-engine")
+CHILDREN = [GATEWAY_SERVICE, ENGINE_SERVICE, POLICY, SECRET, CONFIG, BUDGET, DEPLOYMENT]
 
 
 class Story:
@@ -318,7 +320,8 @@ async def test_a_changed_number_goes_through_scale_and_survives_edits(
 ) -> None:
     settled.cluster.edit(ENDPOINT, replicas=count)
     await settled.reconcile()
-    assert settled.writes == [("scale", DEPLOYMENT), ("status", ENDPOINT)]
+    pruned = [("delete", BUDGET)] if count < 2 else []
+    assert settled.writes == [*pruned, ("scale", DEPLOYMENT), ("status", ENDPOINT)]
     settled.cluster.edit(ENDPOINT, engine={"image": "x:2"})
     await settled.reconcile()
     assert settled.replicas == count

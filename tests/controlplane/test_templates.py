@@ -20,7 +20,7 @@ def templates() -> list[str]:
 
 
 def test_there_are_templates() -> None:
-    assert len(templates()) == 5
+    assert len(templates()) == 8
 
 
 def parsed(template: str) -> nodes.Template:
@@ -53,13 +53,13 @@ def test_a_value_is_all_there_is_behind_its_key_or_dash(template: str) -> None:
 
 
 def test_a_missing_value_is_an_error() -> None:
-    with pytest.raises(RenderError, match=r"config: .*[Uu]ndefined"):
-        render.render("config", name="x")
+    with pytest.raises(RenderError, match=r"engine-config: .*[Uu]ndefined"):
+        render.render("engine-config", name="x")
 
 
 def test_no_value_breaks_out_of_its_place() -> None:
     evil = 'x"\n  namespace: kube-system\n{% raw %} # \\'
-    rendered = render.render("config", config_name=evil, namespace="a", data={"k": evil})
+    rendered = render.render("engine-config", name=evil, namespace="a", data={"k": evil})
     assert rendered["metadata"] == {"name": evil, "namespace": "a"}
     assert rendered["data"] == {"k": evil}
 
@@ -67,15 +67,15 @@ def test_no_value_breaks_out_of_its_place() -> None:
 @given(text=st.text())
 @example(text="\U0001f600 \x85 \u2028 \u2029 \ufeff \uffff \x7f \0 \U0010ffff </script>' \" \\ \n")
 def test_every_text_survives_rendering(text: str) -> None:
-    rendered = render.render("config", config_name=text, namespace=text, data={"k": [text]})
+    rendered = render.render("engine-config", name=text, namespace=text, data={"k": [text]})
     assert rendered["metadata"] == {"name": text, "namespace": text}
     assert rendered["data"] == {"k": [text]}
 
 
 def test_a_shape_is_parsed_once_and_filled_with_fresh_data() -> None:
     data = {"k": ["v"]}
-    first = render.render("config", config_name="a", namespace="b", data=data)
-    second = render.render("config", config_name="c", namespace="d", data=data)
+    first = render.render("engine-config", name="a", namespace="b", data=data)
+    second = render.render("engine-config", name="c", namespace="d", data=data)
     assert first["data"] == second["data"] == data
     first["metadata"]["labels"] = {}
     first["data"]["k"].append("w")
@@ -84,8 +84,8 @@ def test_a_shape_is_parsed_once_and_filled_with_fresh_data() -> None:
 
 
 def test_a_value_that_is_no_json_is_an_error() -> None:
-    with pytest.raises(RenderError, match="config: a value is no JSON"):
-        render.render("config", config_name="x", namespace="a", data={"k": object()})
+    with pytest.raises(RenderError, match="engine-config: a value is no JSON"):
+        render.render("engine-config", name="x", namespace="a", data={"k": object()})
 
 
 def test_only_one_module_knows_jinja() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from endpoint_operator import names
+from endpoint_operator.cache import Ref
 
 Object = dict[str, Any]
 
@@ -47,9 +48,22 @@ def custom(kind: str, name: str, namespace: str, *, uid: str, spec: Object) -> O
     }
 
 
-def config_name(endpoint: str) -> str:
-    """Return the name of the ConfigMap of an endpoint without options."""
-    return f"{endpoint}-engine-39041063d1a6e1dd"
+def child_refs(deployment: Object) -> list[Ref]:
+    """Return the children of a plain endpoint by their Deployment, which names two of them."""
+    meta = deployment["metadata"]
+    engine, pod = meta["name"], deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    variables = {variable["name"]: variable for variable in container["env"]}
+    pairs = [
+        ("Service", engine.removesuffix(names.ENGINE_SUFFIX)),
+        ("Service", engine),
+        ("NetworkPolicy", engine),
+        ("Secret", variables["VLLM_API_KEY"]["valueFrom"]["secretKeyRef"]["name"]),
+        ("ConfigMap", volumes["config"]["configMap"]["name"]),
+        ("Deployment", engine),
+    ]
+    return [Ref(kind, meta["namespace"], name) for kind, name in pairs]
 
 
 def secret(name: str, namespace: str, data: Mapping[str, str], *, owner_uid: str = "") -> Object:

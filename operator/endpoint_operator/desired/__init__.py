@@ -4,12 +4,15 @@
 the environment, a log or the cluster: the same input gives the same bytes.
 """
 
-from endpoint_operator.desired.objects import (
-    Inputs,
-    Recorded,
-    desired_objects,
-    resolve_image,
-    spec_hash,
-)
+from endpoint_operator.desired.inputs import EngineDefaults, Inputs
+from endpoint_operator.desired.objects import desired_objects
+from endpoint_operator.desired.records import Recorded, resolve_image, spec_hash
 
-__all__ = ["Inputs", "Recorded", "desired_objects", "resolve_image", "spec_hash"]
+__all__ = [
+    "EngineDefaults",
+    "Inputs",
+    "Recorded",
+    "desired_objects",
+    "resolve_image",
+    "spec_hash",
+]
