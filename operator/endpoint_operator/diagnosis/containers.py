@@ -50,8 +50,10 @@ def _cause_of(container: Container, template: Template) -> Cause | None:
         return _image(reason, said)
     if reason == "CreateContainerConfigError":
         return _configuration(said)
-    if reason in CREATION_REASONS or container.ended.get("reason") in START_REASONS:
-        return _creation(said or container.ended.get("message", ""))
+    if container.ended.get("reason") in START_REASONS:
+        return _creation(container.ended.get("message", ""))
+    if reason in CREATION_REASONS:
+        return _creation(said)
     if container.ended and not container.status.get("ready"):
         return _ending(container, template)
     return None

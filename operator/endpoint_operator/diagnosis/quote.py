@@ -1,4 +1,7 @@
-"""One line of somebody else's text as it may stand in a status: short, and without secrets."""
+"""One line of somebody else's text as it may stand in a status.
+
+It is short, has no secrets in it, and no identities that are others at each retry.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,13 @@ _SECRETS: Final = (
 )
 
 
+_IDENTITY: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\b[0-9a-f]{64}\b")
+"""A UID of Kubernetes, a container's id."""
+
+
 def quote(text: str) -> str:
     """Return the text on one line, at most 300 characters of it, with secrets struck out."""
-    line = " ".join(text.split())
+    line = _IDENTITY.sub("…", " ".join(text.split()))
     for secret, instead in _SECRETS:
         line = secret.sub(instead, line)
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

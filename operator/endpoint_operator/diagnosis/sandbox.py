@@ -34,7 +34,6 @@ RECENT_SECONDS: Final = 300.0
 _MISSING: Final = re.compile(
     r"(?:secret|configmap|references non-existent (?:secret|config) key)\b.*", re.IGNORECASE
 )
-_IDENTITY: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\b[0-9a-f]{64}\b")
 
 
 def look(current: Sequence[Pod], *, now: str, warnings: Sequence[Object] | None) -> Diagnosis:
@@ -74,7 +73,7 @@ def _is_recent(event: Object, now: str) -> bool:
 
 
 def _cause(event: Object) -> Cause | None:
-    said = _IDENTITY.sub("…", event.get("message") or event.get("note") or "")
+    said: str = event.get("message") or event.get("note") or ""
     match event.get("reason"):
         case "FailedMount" | "FailedAttachVolume" | "FailedMapVolume":
             return _volume(said)

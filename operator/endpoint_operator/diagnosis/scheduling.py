@@ -18,8 +18,7 @@ from endpoint_operator.diagnosis.quote import quote
 _HEAD: Final = re.compile(r"^\d+/\d+ nodes are available: ")
 _COUNT: Final = re.compile(r"^\d+ ")
 _VOLUME: Final = re.compile(
-    r"persistentvolumeclaim|PersistentVolumeClaims|volume node affinity|persistent volume"
-    r"|ReadWriteOncePod|storage",
+    r"persistent ?volume|volume node affinity|volume zone|volume count|\bpvc\(s\)|free storage",
     re.IGNORECASE,
 )
 
