@@ -7,6 +7,7 @@ nor caches: that is for callers, who know what a failure means to them.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -15,12 +16,19 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-from kube_api.config import Config
+from kube_api.config import Bearer, Config
 from kube_api.errors import ApiError, Gone, Unavailable, from_status
 from kube_api.resources import Object, Objects, Resource
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+KEEPALIVE = {  # seconds of silence, seconds between probes, probes; milliseconds without an answer
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 25_000,
+}
 PAGE_SIZE = 500
+LONGEST_RETRY_AFTER_SECONDS = 60.0  # whatever stands between us and the API server may say more
 JSON = "application/json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 MERGE_PATCH = "application/merge-patch+json"
@@ -41,13 +49,16 @@ class KubeClient:
         before_write: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
+        self._bearer = Bearer(config)
         self._user_agent = user_agent
         self._before_write = before_write
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         # no limit: watches hold their connections, and callers bound their own concurrency
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._config.tls or True)
+        connector = aiohttp.TCPConnector(
+            limit=0, ssl=self._config.tls or True, socket_factory=watchful_socket
+        )
         self._session = aiohttp.ClientSession(
             connector=connector, headers={"User-Agent": self._user_agent, "Accept": JSON}
         )
@@ -93,6 +104,9 @@ class KubeClient:
                     raise
                 items, token = [], ""  # the continuation expired: begin again
                 continue
+            if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
+                # not nothing: whoever takes it for an empty list deletes or revokes
+                raise Unavailable(0, f"{resource.path(namespace)}: the answer is no list")
             items += page["items"] or []
             token = page["metadata"].get("continue", "")
             if not token:
@@ -164,8 +178,14 @@ class KubeClient:
         async with self.open(
             method, path, params=params, body=body, content_type=content_type
         ) as response:
-            answer: Object = orjson.loads(await response.read())
-            return answer
+            answer = await response.read()
+        try:
+            decoded = orjson.loads(answer)
+        except orjson.JSONDecodeError:
+            decoded = None
+        if not isinstance(decoded, dict):
+            raise Unavailable(0, f"{method} {path}: the answer is no object")
+        return decoded
 
     @asynccontextmanager
     async def open(
@@ -195,8 +215,11 @@ class KubeClient:
                 data=data,
                 headers=headers,
                 timeout=timeout,
+                allow_redirects=False,
             ) as response:
-                if response.status >= 400:
+                if response.status == 401:
+                    self._bearer.refused()
+                if response.status >= 300:
                     raise await _error(response)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -210,7 +233,7 @@ class KubeClient:
 
     def _headers(self, content_type: str) -> dict[str, str]:
         headers = {"Content-Type": content_type} if content_type else {}
-        if token := self._config.bearer():
+        if token := self._bearer.token():
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
@@ -221,17 +244,32 @@ def selectors(label_selector: str, field_selector: str) -> dict[str, str]:
     return {key: value for key, value in both.items() if value}
 
 
+def watchful_socket(address: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that notices within 25 s that its peer is gone, also where nothing is sent.
+
+    A watch hears nothing for a minute at times, and what it misses may be the end of a key.
+    """
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
 async def _error(response: aiohttp.ClientResponse) -> ApiError:
     """Read the Status object of a failure; anything else is dropped, since it may hold secrets."""
+    message, reason, pause = response.reason or "", "", ""
     try:
         status = orjson.loads(await response.read())
         message, reason = str(status["message"]), str(status.get("reason", ""))
-    except (ValueError, KeyError, TypeError):
-        message, reason = response.reason or "", ""
-    wait = response.headers.get("Retry-After", "")
+        pause = str((status.get("details") or {}).get("retryAfterSeconds", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    pause = response.headers.get("Retry-After") or pause
     return from_status(
         response.status,
         message,
         reason=reason,
-        retry_after=float(wait) if wait.isdecimal() else 0,
+        retry_after=min(float(pause), LONGEST_RETRY_AFTER_SECONDS) if pause.isdecimal() else 0,
     )

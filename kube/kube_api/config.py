@@ -8,9 +8,12 @@ needs them, since both run with a ServiceAccount.
 from __future__ import annotations
 
 import base64
+import math
 import os
 import ssl
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,28 +23,48 @@ import yaml
 from kube_api.errors import ConfigError
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Config:
-    """Address of the API server, how to trust it, and our credentials.
-
-    A token file is read again for each use: kubelet replaces it about once an hour.
-    """
+    """Address of the API server, how to trust it, and our credentials."""
 
     server: str
     tls: ssl.SSLContext | None = field(repr=False)
     token: str = field(default="", repr=False)
     token_file: Path | None = None
 
-    def bearer(self) -> str:
-        """Return the current token; empty when a client certificate identifies us."""
-        if self.token_file is None:
-            return self.token
-        try:
-            return self.token_file.read_text().strip()
-        except OSError as error:
-            raise ConfigError(f"cannot read the token file {self.token_file}: {error}") from error
+
+class Bearer:
+    """The token that identifies us; empty when a client certificate does.
+
+    A token file is read again every minute, since kubelet replaces it about once an hour (and
+    leaves the old token in force for some minutes), and after the token was refused. While it
+    can't be read, the last one counts. ``clock`` counts seconds and never goes back.
+    """
+
+    def __init__(self, config: Config, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = config.token_file
+        self._token = config.token
+        self._clock = clock
+        self._read_again = -math.inf
+
+    def token(self) -> str:
+        """Return the current token. Raises ConfigError if there never was one."""
+        if self._file is not None and self._clock() >= self._read_again:
+            try:
+                self._token = self._file.read_text().strip()
+                self._read_again = self._clock() + TOKEN_SECONDS
+            except OSError as error:
+                if not self._token:
+                    message = f"cannot read the token file {self._file}: {error}"
+                    raise ConfigError(message) from error
+        return self._token
+
+    def refused(self) -> None:
+        """Take note that the API server does not accept the token."""
+        self._read_again = -math.inf
 
 
 def load_config() -> Config:

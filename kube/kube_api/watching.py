@@ -13,13 +13,13 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import aiohttp
 import orjson
 
 from kube_api.client import KubeClient, selectors
-from kube_api.errors import ApiError, Gone, from_status
+from kube_api.errors import ApiError, Gone, Unavailable, from_status
 from kube_api.resources import Object, Resource
 
 logger = logging.getLogger("kube_api")
@@ -30,10 +30,7 @@ Key = tuple[str, str]
 # The server ends each watch after about a minute, with a bookmark, and the next one goes on from
 # there: a connection that is silent for longer is dead. (Between changes it may send nothing.)
 WATCH_SECONDS = (50, 60)
-SILENCE = aiohttp.ClientTimeout(total=None, connect=5, sock_read=75)
-# a version that is compacted, or (after a restored backup) one that the server has not reached:
-# list again. A server that is only busy is not asked for everything.
-TOO_OLD_OR_TOO_NEW = (400, 410, 504)
+LONGEST_SILENCE_SECONDS = 75.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 5.0
 
 
@@ -49,44 +46,54 @@ class Watch:
     """The state of one stream: what was last reported, and where to go on."""
 
     def __init__(
-        self, api: KubeClient, resource: Resource, namespace: str | None, params: dict[str, str]
+        self,
+        api: KubeClient,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        params: dict[str, str],
+        silence: float,
     ) -> None:
         self._api = api
         self._resource = resource
         self._namespace = namespace
         self._params = params
-        self._known: dict[Key, Object] = {}
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=silence)
+        self._known: dict[Key, tuple[str, str]] = {}  # uid and version
         self._version = ""
         self._pause = FIRST_PAUSE_SECONDS
         self._synced_once = False
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield changes for ever; see ``watch``."""
+        now = asyncio.get_running_loop().time
         while True:
+            begun, at_least = now(), 0.0
             try:
                 if not self._version:
                     for event in await self._relist():
                         yield event
                 async for event in self._stream():
                     yield event
-                await asyncio.sleep(FIRST_PAUSE_SECONDS)  # a server that hangs up at once
             except ApiError as error:
                 if error.status in (401, 403) and not self._synced_once:
                     raise
-                if error.status in TOO_OLD_OR_TOO_NEW:
-                    self._version = ""
-                await self._wait_after(error)
+                self._take(error)
+                at_least = error.retry_after
+            if now() - begun > LONGEST_PAUSE_SECONDS:
+                self._pause = FIRST_PAUSE_SECONDS  # it worked for a while
+            await self._rest(at_least)
 
     async def _relist(self) -> list[Event]:
         items, version = await self._api.list_page_by_page(
             self._resource, self._namespace, self._params
         )
         seen = {key_of(item) for item in items}
-        events = [Event("DELETED", self._known[key]) for key in self._known.keys() - seen]
+        events = [self._lost(key) for key in self._known.keys() - seen]
         events += [
             Event("MODIFIED" if key_of(item) in self._known else "ADDED", item)
             for item in items
-            if _version(item) != _version(self._known.get(key_of(item)))
+            if _identity(item) != self._known.get(key_of(item))
         ]
         for event in events:
             self._remember(event)
@@ -102,31 +109,35 @@ class Watch:
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311 - spreads the load
         }
         path = self._resource.path(self._namespace)
-        async with self._api.open("GET", path, params=params, timeout=SILENCE) as response:
+        async with self._api.open("GET", path, params=params, timeout=self._timeout) as response:
             async for line in lines(response.content):
-                raw = orjson.loads(line)
-                kind, obj = raw["type"], raw["object"]
-                if kind == "ERROR":
-                    raise from_status(obj.get("code", 500), obj.get("message", ""))
-                self._version = obj["metadata"]["resourceVersion"]
+                event, self._version = parse(line)
                 self._pause = FIRST_PAUSE_SECONDS
-                if kind != "BOOKMARK":
-                    event = Event(kind, obj)
+                if event is not None:
                     self._remember(event)
                     yield event
 
     def _remember(self, event: Event) -> None:
-        key = key_of(event.object)
         if event.type == "DELETED":
-            self._known.pop(key, None)
+            self._known.pop(key_of(event.object), None)
         else:
-            self._known[key] = _identity(event.object)
+            self._known[key_of(event.object)] = _identity(event.object)
 
-    async def _wait_after(self, error: ApiError) -> None:
+    def _lost(self, key: Key) -> Event:
+        (namespace, name), (uid, version) = key, self._known[key]
+        meta = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": version}
+        bare = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
+        return Event("DELETED", {**bare, "metadata": meta})
+
+    def _take(self, error: ApiError) -> None:
+        if _is_about_the_version(error):
+            self._version = ""
         first_of_outage = self._pause == FIRST_PAUSE_SECONDS
         if first_of_outage and not isinstance(error, Gone):  # compaction is everyday life
             logger.warning("watch of %s interrupted, will go on: %s", self._resource.plural, error)
-        await asyncio.sleep(max(error.retry_after, self._pause * random.uniform(0.5, 1)))  # noqa: S311
+
+    async def _rest(self, at_least: float) -> None:
+        await asyncio.sleep(max(at_least, self._pause * random.uniform(0.5, 1)))  # noqa: S311
         self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
 
 
@@ -137,17 +148,40 @@ def watch(
     *,
     label_selector: str = "",
     field_selector: str = "",
+    silence: float = LONGEST_SILENCE_SECONDS,
 ) -> AsyncIterator[Event]:
     """Yield every change of the selected objects, for ever.
 
     First ADDED for each object there is, then SYNCED, then changes as they happen. After a gap
     the differences come as ADDED, MODIFIED and DELETED events, followed by SYNCED again. The
     object of a DELETED event is complete if the deletion was watched; after a gap it holds
-    apiVersion, kind and those metadata that identify it. Raises Unauthorized or Forbidden if the
-    first list is refused, and nothing later.
+    apiVersion, kind, namespace, name, uid and the last version that was known. A connection that
+    is silent for ``silence`` seconds is given up. Raises Unauthorized or Forbidden if the first
+    list is refused, and nothing later.
     """
     params = selectors(label_selector, field_selector)
-    return Watch(api, resource, namespace, params).events()
+    return Watch(api, resource, namespace, params=params, silence=silence).events()
+
+
+def parse(line: bytes) -> tuple[Event | None, str]:
+    """Return what a line of a watch says of an object, if of any, and the version it leads to.
+
+    Raises the ApiError that the line reports; Unavailable if it is none of a watch.
+    """
+    try:
+        raw = orjson.loads(line)
+        change, obj = raw["type"], raw["object"]
+        if change == "ERROR":
+            raise from_status(int(obj.get("code", 500)), str(obj.get("message", "")))
+        version = str(obj["metadata"]["resourceVersion"])
+        if change == "BOOKMARK":
+            return None, version
+        if change not in get_args(EventType):
+            raise ValueError(change)
+        key_of(obj)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unavailable(0, "a line that is no event of a watch") from error
+    return Event(change, obj), version
 
 
 def key_of(obj: Object) -> Key:
@@ -156,14 +190,17 @@ def key_of(obj: Object) -> Key:
     return meta.get("namespace", ""), meta["name"]
 
 
-def _version(obj: Object | None) -> str | None:
-    return obj["metadata"]["resourceVersion"] if obj else None
+def _identity(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]
 
 
-def _identity(obj: Object) -> Object:
-    kept = ("name", "namespace", "uid", "labels", "ownerReferences", "resourceVersion")
-    meta = {key: obj["metadata"][key] for key in kept if key in obj["metadata"]}
-    return {"apiVersion": obj.get("apiVersion"), "kind": obj.get("kind"), "metadata": meta}
+def _is_about_the_version(error: ApiError) -> bool:
+    """Return whether all has to be listed again: a server that is only busy is not asked for it.
+
+    A version can be compacted (410), or, after a restored backup, one that the server has not
+    reached (504, which a busy one says too) or can't read (400).
+    """
+    return error.status in (400, 410) or "Too large resource version" in error.message
 
 
 async def lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from helpers.scripted_api import WIDGETS, answer, failure, scripted_api, widget
+from helpers.scripted_api import WIDGETS, answer, failure, scripted_api, silence, widget
 from kube_api import (
     ApiError,
     Config,
@@ -24,7 +26,7 @@ from kube_api import (
     Unauthorized,
     Unavailable,
 )
-from kube_api.config import from_kubeconfig
+from kube_api.config import Bearer, from_kubeconfig
 
 
 @pytest.mark.parametrize(
@@ -145,19 +147,115 @@ async def test_no_answer_is_unavailable() -> None:
             await client.list(WIDGETS)
 
 
-async def test_a_token_file_is_read_again_for_each_request(tmp_path: Path) -> None:
+async def test_a_refused_token_is_read_again(tmp_path: Path) -> None:
     token = tmp_path / "token"
     async with scripted_api() as (script, _):
         config = Config(script.url, None, token_file=token)
         async with KubeClient(config, user_agent="t") as client:
-            for text in ("first\n", "second\n"):
+            for text, reply in (
+                ("first\n", answer({})),
+                ("second\n", failure(401)),
+                ("third\n", answer({})),
+            ):
                 token.write_text(text)
-                script.others.append(answer({}))
-                await client.get(WIDGETS, "ns", "a")
+                script.others.append(reply)
+                with contextlib.suppress(Unauthorized):
+                    await client.get(WIDGETS, "ns", "a")
         assert [r.headers["Authorization"] for r in script.requests] == [
             "Bearer first",
-            "Bearer second",
+            "Bearer first",
+            "Bearer third",
         ]
+
+
+def test_a_token_file_is_read_every_minute_and_the_last_token_outlives_it(tmp_path: Path) -> None:
+    token, seconds = tmp_path / "token", 0.0
+    token.write_text("first")
+    bearer = Bearer(Config("http://h", None, token_file=token), clock=lambda: seconds)
+    assert bearer.token() == "first"
+    token.write_text("second")
+    seconds = 59
+    assert bearer.token() == "first"
+    seconds = 60
+    assert bearer.token() == "second"
+    token.unlink()
+    seconds = 200
+    assert bearer.token() == "second"
+
+
+def test_a_token_file_that_never_was_is_named(tmp_path: Path) -> None:
+    bearer = Bearer(Config("http://h", None, token_file=tmp_path / "token"))
+    with pytest.raises(ConfigError, match=r"cannot read the token file .*/token"):
+        bearer.token()
+
+
+async def test_a_connection_notices_that_its_peer_is_gone() -> None:
+    async with scripted_api() as (script, client):
+        script.others.append(silence(begins=True))
+        async with client.open("GET", "/") as response:
+            assert response.connection is not None
+            assert response.connection.transport is not None
+            used = response.connection.transport.get_extra_info("socket")
+            assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle = used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            between = used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+            count = used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+            assert idle + between * count <= 25
+            assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 25_000
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async def elsewhere(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": "/login"})
+
+    async with scripted_api() as (script, client):
+        script.others.append(elsewhere)
+        with pytest.raises(ApiError, match="Found"):
+            await client.get(WIDGETS, "ns", "a")
+        assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("text", ["<html>", "", '{"items": ', "[]", "null"])
+async def test_an_answer_that_is_no_object_is_no_answer(text: str) -> None:
+    async def garbage(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=text)
+
+    async with scripted_api() as (script, client):
+        script.others.append(garbage)
+        with pytest.raises(Unavailable, match="the answer is no object"):
+            await client.get(WIDGETS, "ns", "a")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [{}, {"items": []}, {"items": [], "metadata": {}}, {"metadata": {"resourceVersion": ""}}],
+)
+async def test_an_answer_that_is_no_list_is_not_an_empty_one(page: dict[str, Any]) -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(answer(page))
+        with pytest.raises(Unavailable, match="the answer is no list"):
+            await client.list(WIDGETS)
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "seconds"),
+    [
+        ("7", None, 7),
+        ("", {"retryAfterSeconds": 5}, 5),
+        ("7", {"retryAfterSeconds": 5}, 7),
+        ("86400", None, 60),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None, 0),
+        ("-1", "later", 0),
+    ],
+    ids=["header", "body", "both", "too long", "a date", "nonsense"],
+)
+async def test_a_busy_server_says_when_to_come_back(header: str, body: Any, seconds: float) -> None:
+    status = {"kind": "Status", "message": "busy", "details": body}
+    async with scripted_api() as (script, client):
+        script.others.append(answer(status, 429, {"Retry-After": header}))
+        with pytest.raises(Unavailable) as caught:
+            await client.get(WIDGETS, "ns", "a")
+        assert caught.value.retry_after == seconds
 
 
 def kubeconfig(**user: Any) -> dict[str, Any]:
@@ -171,13 +269,17 @@ def kubeconfig(**user: Any) -> dict[str, Any]:
 
 def test_a_kubeconfig_gives_server_and_token(tmp_path: Path) -> None:
     config = from_kubeconfig(kubeconfig(token="t"), base=tmp_path)
-    assert (config.server, config.bearer(), config.tls) == ("http://127.0.0.1:8080", "t", None)
+    assert (config.server, Bearer(config).token(), config.tls) == (
+        "http://127.0.0.1:8080",
+        "t",
+        None,
+    )
 
 
 def test_file_names_count_from_the_kubeconfig(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("from file")
     config = from_kubeconfig(kubeconfig(tokenFile="token"), base=tmp_path)
-    assert config.bearer() == "from file"
+    assert Bearer(config).token() == "from file"
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 
 import pytest
 
 from helpers.scripted_api import (
     WIDGETS,
+    answer,
     changes,
     failure,
     listing,
     scripted_api,
+    silence,
     widget,
 )
 from kube_api import Forbidden, KubeClient, Unauthorized, watch
@@ -148,3 +152,104 @@ async def test_later_failures_are_logged_once_and_waited_out(
     assert [r.message for r in caplog.records] == [
         "watch of widgets interrupted, will go on: etcd is away"
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<html>bad gateway</html>",
+        b"null",
+        b'"ADDED"',
+        b"{}",
+        b'{"type": "ADDED"}',
+        b'{"type": "ADDED", "object": {}}',
+        b'{"type": "ADDED", "object": {"metadata": {"resourceVersion": "7"}}}',
+        b'{"type": "GREETED", "object": {"metadata": {"name": "a", "resourceVersion": "7"}}}',
+        b'{"type": "ERROR", "object": "no"}',
+        b'{"type": "ERROR", "object": {"code": 500, "message": "etcdserver: no leader"}}',
+        b'{"type": "ERROR", "object": {}}',
+    ],
+)
+async def test_whatever_a_watch_says_it_goes_on_where_it_was(line: bytes) -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.append(changes(("ADDED", widget("a", 6)), then=line))
+        script.watches.append(changes(("ADDED", widget("b", 7))))
+        assert await collect(client, 3) == [("SYNCED", ""), ("ADDED", "a"), ("ADDED", "b")]
+        assert [r.query.get("resourceVersion") for r in script.requests] == [None, "5", "6"]
+
+
+async def test_a_line_that_is_cut_off_is_asked_for_again() -> None:
+    whole = json.dumps({"type": "ADDED", "object": widget("a", 6)}).encode()
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.append(changes(then=whole[:-5], ended=False))
+        script.watches.append(changes(("ADDED", widget("a", 6))))
+        assert await collect(client, 2) == [("SYNCED", ""), ("ADDED", "a")]
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["no answer", "no event"])
+async def test_a_silent_connection_is_given_up(begins: bool) -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.extend([silence(begins=begins), changes(("ADDED", widget("a", 6)))])
+        seen = []
+        async with asyncio.timeout(10):
+            async for event in watch(client, WIDGETS, silence=0.2):
+                seen.append(event.type)
+                if event.type == "ADDED":
+                    break
+        assert seen == ["SYNCED", "ADDED"]
+        assert len([r for r in script.requests if "watch" not in r.query]) == 1
+
+
+async def test_a_server_that_hangs_up_at_once_is_asked_less_and_less_often() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.extend([changes()] * 100)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                async for _ in watch(client, WIDGETS):
+                    pass
+        assert 3 <= len(script.requests) <= 8
+
+
+async def test_a_busy_server_is_left_alone_for_as_long_as_it_says() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.append(failure(429, "busy", **{"Retry-After": "1"}))
+        script.watches.append(changes(("ADDED", widget("a", 6))))
+        begun = asyncio.get_running_loop().time()
+        assert await collect(client, 2) == [("SYNCED", ""), ("ADDED", "a")]
+        assert asyncio.get_running_loop().time() - begun >= 1
+
+
+async def test_a_proxy_that_gives_up_is_no_reason_to_list_everything_again() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.append(failure(504, "upstream request timeout"))
+        script.watches.append(changes(("ADDED", widget("a", 6))))
+        assert await collect(client, 2) == [("SYNCED", ""), ("ADDED", "a")]
+        assert len(script.lists) == 0
+
+
+async def test_what_was_lost_in_a_gap_is_told_by_name_and_identity() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(widget("a", 3), version=5))
+        script.watches.append(failure(410))
+        script.lists.append(listing(version=9))
+        async with asyncio.timeout(10):
+            async for event in watch(client, WIDGETS):
+                if event.type == "DELETED":
+                    break
+        meta = {"namespace": "default", "name": "a", "uid": "a", "resourceVersion": "3"}
+        assert event.object == {"apiVersion": "example.dev/v1", "kind": "Widget", "metadata": meta}
+
+
+async def test_an_answer_that_is_no_list_deletes_nothing() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(widget("a", 3), version=5))
+        script.watches.append(failure(410))
+        script.lists.append(answer({"items": None}))
+        script.lists.append(listing(widget("a", 3), version=9))
+        assert await collect(client, 3) == [("ADDED", "a"), ("SYNCED", ""), ("SYNCED", "")]

@@ -82,9 +82,19 @@ def failure(status: int, message: str = "no", **headers: str) -> Reply:
     return answer({"kind": "Status", "message": message, "reason": "R"}, status, headers)
 
 
-def changes(*events: tuple[str, dict[str, Any]], cut: int = 1 << 20, reset: bool = False) -> Reply:
-    """A watch that delivers events in pieces of ``cut`` bytes, then ends or is reset."""
+def changes(
+    *events: tuple[str, dict[str, Any]],
+    then: bytes = b"",
+    ended: bool = True,
+    cut: int = 1 << 20,
+    reset: bool = False,
+) -> Reply:
+    """A watch that delivers events and another line in pieces of ``cut`` bytes, then ends.
+
+    The line is not ``ended`` where it breaks off; ``reset``: the connection is lost.
+    """
     data = b"".join(json.dumps({"type": t, "object": o}).encode() + b"\n" for t, o in events)
+    data += then + (b"\n" if then and ended else b"")
 
     async def reply(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -94,5 +104,20 @@ def changes(*events: tuple[str, dict[str, Any]], cut: int = 1 << 20, reset: bool
         if reset and request.transport is not None:
             request.transport.abort()
         return response
+
+    return reply
+
+
+def silence(*, begins: bool) -> Reply:
+    """An answer without an end, or without even a beginning, until the client hangs up."""
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if begins:
+            await response.prepare(request)
+        while True:
+            await asyncio.sleep(0.01)
+            if request.transport is None:
+                return response
 
     return reply
