@@ -174,6 +174,37 @@ def test_every_role_is_bound_to_its_own_part_only(objects: list[Manifest]) -> No
         pick(objects, "ServiceAccount", subject["name"])
 
 
+NAMED = {"watchNamespaces": ["team-b", "team-a", "vllm-system"]}
+
+
+def test_with_named_namespaces_there_are_no_rights_outside_them() -> None:
+    objects = render(NAMED)
+    assert [o["kind"] for o in objects if o["kind"].startswith("ClusterRole")] == []
+    for kind in ("Role", "RoleBinding"):
+        namespaces = [o["metadata"]["namespace"] for o in objects if o["kind"] == kind]
+        own = ["vllm-system"] * 2  # the Lease, the two Secrets
+        assert sorted(namespaces) == sorted(["team-a", "team-b", "vllm-system"] * 2 + own)
+
+
+@pytest.mark.parametrize("part", ["operator", "gateway"])
+def test_the_rights_in_a_named_namespace_are_those_in_all(
+    objects: list[Manifest], part: str
+) -> None:
+    name = f"vllm-system:vllm-endpoints-{part}"
+    everywhere = pick(objects, "ClusterRole", name)["rules"]
+    in_one = [o for o in render(NAMED) if o["kind"] == "Role" and o["metadata"]["name"] == name]
+    assert [role["rules"] for role in in_one] == [everywhere] * 3
+
+
+def test_roles_in_named_namespaces_are_bound_there_to_the_releases_accounts() -> None:
+    for binding in (o for o in render(NAMED) if o["kind"] == "RoleBinding"):
+        assert binding["roleRef"]["kind"] == "Role"
+        assert binding["roleRef"]["name"] == binding["metadata"]["name"]
+        (subject,) = binding["subjects"]
+        assert subject["namespace"] == "vllm-system"
+        assert binding["metadata"]["name"].endswith(subject["name"])
+
+
 # -- pods --------------------------------------------------------------------------------
 
 
@@ -296,7 +327,10 @@ def test_names_begin_with_the_release_and_fit_into_dns_labels(release: str, name
     [{"release": "b"}, {"namespace": "b"}, {"release": "a-vllm", "namespace": "endpoints-a"}],
     ids=["release", "namespace", "both"],
 )
-def test_two_releases_share_nothing_but_the_definitions(other: dict[str, str]) -> None:
+@pytest.mark.parametrize("values", [{}, {"watchNamespaces": ["team-a"]}], ids=["all", "named"])
+def test_two_releases_share_nothing_but_the_definitions(
+    other: dict[str, str], values: Values
+) -> None:
     def keys(objects: list[Manifest]) -> set[tuple[str, str, str]]:
         return {
             (o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"])
@@ -305,8 +339,8 @@ def test_two_releases_share_nothing_but_the_definitions(other: dict[str, str]) -
         }
 
     names = {"release": "a", "namespace": "a"} | other
-    second = render(release=names["release"], namespace=names["namespace"])
-    assert not keys(render(release="a", namespace="a")) & keys(second)
+    second = render(values, release=names["release"], namespace=names["namespace"])
+    assert not keys(render(values, release="a", namespace="a")) & keys(second)
 
 
 # -- custom resource definitions ---------------------------------------------------------
@@ -382,6 +416,14 @@ def test_the_notes_name_the_address_that_the_values_give() -> None:
     text = notes(INGRESS)
     assert "OPENAI_BASE_URL=http://llm.example.com/v1" in text
     assert "port-forward" not in text
+
+
+def test_the_notes_lead_into_a_namespace_that_is_served() -> None:
+    text = notes({"watchNamespaces": ["team-b", "team-a"]})
+    assert "metadata: {name: qwen, namespace: team-b}" in text
+    assert "kubectl -n team-b wait inferenceendpoint/qwen" in text
+    assert "$(kubectl -n team-b get secret me-api-key" in text
+    assert "in these namespaces only: team-a, team-b, vllm-system" in text
 
 
 def test_the_objects_in_the_notes_can_be_pasted() -> None:

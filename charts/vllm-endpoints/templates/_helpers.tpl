@@ -15,6 +15,15 @@ longest suffix (-operator, -root-key) and are one more than a release's name may
 {{- printf "%s:%s-%s" .root.Release.Namespace (include "vllm-endpoints.fullname" .root) .component -}}
 {{- end -}}
 
+{{/* The namespaces to have rights in, with the release's own, as a JSON list; one that is empty stands for all. */}}
+{{- define "vllm-endpoints.namespaces" -}}
+{{- with .Values.watchNamespaces -}}
+{{- append . $.Release.Namespace | uniq | sortAlpha | toJson -}}
+{{- else -}}
+[""]
+{{- end -}}
+{{- end -}}
+
 {{- define "vllm-endpoints.selectorLabels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
