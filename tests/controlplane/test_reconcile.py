@@ -22,7 +22,7 @@ ENGINE_SERVICE = Ref("Service", "team-a", "qwen-engine")
 GATEWAY_SERVICE = Ref("Service", "team-a", "qwen")
 POLICY = Ref("NetworkPolicy", "team-a", "qwen-engine")
 SECRET = Ref("Secret", "team-a", "qwen-engine-d26fdcdef82b2c77")
-CONFIG = Ref("ConfigMap", "team-a", "qwen-engine-39041063d1a6e1dd")
+CONFIG = Ref("ConfigMap", "team-a", builders.config_name("qwen"))
 BUDGET = Ref("PodDisruptionBudget", "team-a", "qwen-engine")
 CHILDREN = [GATEWAY_SERVICE, ENGINE_SERVICE, POLICY, SECRET, CONFIG, BUDGET, DEPLOYMENT]
 
@@ -174,7 +174,7 @@ async def test_pods_of_the_spec_before_keep_their_configuration_until_the_last_i
     settled.cluster.edit(ENDPOINT, engine={"config": {"seed": 1}})
     await settled.reconcile()
     assert settled.mounted != CONFIG
-    assert settled.cluster.stored(settled.mounted)["data"] == {"config.yaml": "seed: 1\n"}
+    assert settled.cluster.stored(settled.mounted)["data"]["config.yaml"] == "seed: 1\n"
     assert settled.cluster.stored(CONFIG) == before
 
     settled.roll_out()

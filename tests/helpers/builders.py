@@ -7,6 +7,8 @@ from typing import Any
 
 from endpoint_operator import names
 from endpoint_operator.cache import Ref
+from endpoint_operator.desired import files
+from endpoint_operator.desired.digests import digest
 
 Object = dict[str, Any]
 
@@ -64,6 +66,12 @@ def child_refs(deployment: Object) -> list[Ref]:
         ("Deployment", engine),
     ]
     return [Ref(kind, meta["namespace"], name) for kind, name in pairs]
+
+
+def config_name(endpoint: str) -> str:
+    """Return the name of the ConfigMap of an endpoint without options."""
+    made = {names.CONFIG_FIELD: files.config_file({}), names.START_FIELD: files.start_file()}
+    return names.content_name(endpoint, digest(made))
 
 
 def secret(name: str, namespace: str, data: Mapping[str, str], *, owner_uid: str = "") -> Object:

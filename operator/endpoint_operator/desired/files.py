@@ -1,12 +1,14 @@
 """The files of an engine, which one ConfigMap holds: options, chat template, certificates.
 
 vLLM reads them from ``DIRECTORY``. Which of them exist depends on the endpoint; ``vllm`` points to
-those that do.
+those that do. Every engine has ``inside/sitecustomize.py``, which Python runs: with it a pod's
+status says why an engine can't start (ADR 0012).
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from typing import Any, Final
 
 import orjson
@@ -36,8 +38,16 @@ def files(spec: InferenceEndpointSpec, inputs: Inputs) -> Files:
         names.CONFIG_FIELD: config_file(spec.engine.config),
         names.CHAT_TEMPLATE_FIELD: (template and template.inline) or inputs.chat_template,
         names.CA_FIELD: inputs.defaults.ca_bundle,
+        names.START_FIELD: start_file(),
     }
     return {name: text for name, text in every.items() if text}
+
+
+@cache
+def start_file() -> str:
+    """Return what each Python process of an engine runs first."""
+    inside = resources.files("endpoint_operator.desired") / "inside" / names.START_FIELD
+    return inside.read_text(encoding="utf-8")
 
 
 def config_file(config: dict[str, Any]) -> str:

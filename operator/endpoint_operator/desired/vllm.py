@@ -17,7 +17,22 @@ from endpoint_operator.api.engine import EnvFromSource, EnvVar
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint, InferenceEndpointSpec
 from endpoint_operator.desired import sources
 from endpoint_operator.desired.canonical import canonical
-from endpoint_operator.desired.files import CA_PATH, CHAT_TEMPLATE_PATH, CONFIG_PATH, Files
+from endpoint_operator.desired.files import (
+    CA_PATH,
+    CHAT_TEMPLATE_PATH,
+    CONFIG_PATH,
+    DIRECTORY,
+    Files,
+)
+
+COMMAND: Final = (
+    "sh",
+    "-c",
+    f'PYTHONPATH="{DIRECTORY}${{PYTHONPATH:+:$PYTHONPATH}}" exec vllm serve "$@"',
+    "vllm",
+)
+"""Adds our folder to those of the image where Python looks for modules, which only a shell can;
+then vLLM takes the shell's place, and with it every signal."""
 
 HOME: Final = "/home/vllm"
 CACHE: Final = "/var/cache/vllm"

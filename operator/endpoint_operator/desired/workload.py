@@ -111,6 +111,7 @@ def _pod(endpoint: InferenceEndpoint, inputs: Inputs, content: Content) -> dict[
     volumes = sources.volumes(spec.model)
     return {
         "image": inputs.image,
+        "command": vllm.COMMAND,
         "arguments": vllm.arguments(endpoint, content.files),
         "environment": vllm.environment(endpoint, content.files, key_secret=content.secret_name),
         "environment_sources": vllm.environment_sources(spec),
