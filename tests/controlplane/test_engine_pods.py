@@ -429,7 +429,7 @@ def test_the_pod_is_restricted() -> None:
 
 def test_a_pod_template_is_merged_by_names_and_our_labels_stay() -> None:
     patch = {
-        "metadata": {"labels": {"team": "a", "app.kubernetes.io/managed-by": "me"}},
+        "metadata": {"labels": {"team": "a", "app.kubernetes.io/part-of": "b"}},
         "spec": {
             "runtimeClassName": "nvidia",
             "containers": [{"name": "engine", "env": [{"name": "HOME", "value": "/h"}]}],
@@ -451,10 +451,9 @@ def test_a_part_of_an_image_can_be_the_model() -> None:
 
 
 def test_a_pod_template_that_can_not_be_merged_is_the_users_fault() -> None:
-    patch = {"spec": {"containers": [{"image": "nameless"}]}}
-    with pytest.raises(
-        InvalidObjectError, match=r"spec\.podTemplate\.spec\.containers\[0\]: .*name"
-    ):
+    patch: Object = {"spec": {"securityContext": {"$setElementOrder/x": []}}}
+    at_fault = r"spec\.podTemplate\.spec\.securityContext\.\$setElementOrder/x: .*remove it"
+    with pytest.raises(InvalidObjectError, match=at_fault):
         deployment(podTemplate=patch)
 
 

@@ -50,7 +50,10 @@ def test_the_same_input_gives_the_same_objects_in_fresh_data() -> None:
 
 def test_services_come_first_and_the_deployment_after_all_it_refers_to() -> None:
     everything: dict[str, Any] = {
-        "model": {"source": "s3://bucket/m", "cache": {"size": "1Gi"}},
+        "model": {
+            "source": "s3://bucket/m",
+            "cache": {"size": "1Gi", "accessMode": "ReadWriteMany"},
+        },
         "replicas": 2,
     }
     assert [each["kind"] for each in children(**everything)] == [

@@ -9,19 +9,28 @@ import pytest
 
 from endpoint_operator.api.v1alpha1 import parse_api_key, parse_endpoint
 from endpoint_operator.errors import InvalidObjectError
-from helpers import builders, invalid
+from helpers import builders, verdicts
 
 PARSERS: dict[str, Any] = {"InferenceEndpoint": parse_endpoint, "ApiKey": parse_api_key}
 SERVER_SIDE = {"uid": "u", "generation": 1}
 
 
-@pytest.mark.parametrize("case", invalid.cases("operator"))
-def test_the_model_refuses_it_and_names_field_and_remedy(case: invalid.Case) -> None:
+def parsed(case: verdicts.Case) -> Any:
     body = case.object | {"metadata": case.object["metadata"] | SERVER_SIDE}
+    return PARSERS[body["kind"]](body)
+
+
+@pytest.mark.parametrize("case", verdicts.refused("operator"))
+def test_the_model_refuses_it_and_names_field_and_remedy(case: verdicts.Case) -> None:
     with pytest.raises(InvalidObjectError) as refusal:
-        PARSERS[body["kind"]](body)
+        parsed(case)
     faults = [fault for fault in refusal.value.faults if case.field in fault.field]
     assert [fault for fault in faults if re.search(case.remedy, fault.message)], refusal.value
+
+
+@pytest.mark.parametrize("case", verdicts.accepted())
+def test_the_model_accepts_it(case: verdicts.Case) -> None:
+    assert parsed(case).name == "good"
 
 
 def test_all_faults_come_at_once() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from endpoint_operator.cache import Ref
 from endpoint_operator.cluster import RESOURCES
-from kube_api import KubeClient, NotFound, Resource
+from kube_api import Invalid, KubeClient, NotFound, Resource
 
 Found = TypeVar("Found")
 Object = dict[str, Any]
@@ -28,6 +28,7 @@ NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", namespaced=Fal
 PODS: Final = Resource("", "v1", "pods", "Pod")
 KINDS: Final = {**RESOURCES, "Namespace": NAMESPACES, "Pod": PODS}
 
+JSON_PATCH: Final = "application/json-patch+json"
 DEADLINE_SECONDS: Final = 20.0
 OUR_WRITES: Final = re.compile(
     r'^apiserver_request_total\{code="20[01]"[^}]*resource="(?:inferenceendpoints|apikeys|deployments|services'
@@ -78,6 +79,23 @@ class LiveCluster:
     async def create(self, obj: Object) -> Object:
         """Create an object as kubectl create does."""
         return await self.api.create(KINDS[obj["kind"]], obj)
+
+    async def refusal(self, obj: Object, *, exists: bool = False) -> str:
+        """Return why a user may not create an object, or change it to this; empty if they may."""
+        path = KINDS[obj["kind"]].path(obj["metadata"]["namespace"])
+        params = {"dryRun": "All", "fieldValidation": "Strict", "fieldManager": USER}
+        try:
+            if exists:
+                path += f"/{obj['metadata']['name']}"
+                change = [{"op": "replace", "path": "/spec", "value": obj["spec"]}]
+                await self.api.request(
+                    "PATCH", path, params=params, body=change, content_type=JSON_PATCH
+                )
+            else:
+                await self.api.request("POST", path, params=params, body=obj)
+        except Invalid as refused:
+            return str(refused)
+        return ""
 
     async def apply(self, obj: Object) -> Object:
         """Apply an object as kubectl apply --server-side does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -11,11 +11,21 @@ from endpoint_operator import names
 from endpoint_operator.api import rules
 from endpoint_operator.api.fields import Duration, ObjectName, Strict
 
+_SCOPE: Final = rules.matches(
+    "^([*]|[*]/[*]|[a-z]([-a-z0-9]*[a-z0-9])?)$",
+    "write the name of an endpoint in this namespace, * for all of them, or */* for every"
+    " endpoint of the cluster",
+)
+_ROTATION_ID: Final = rules.matches(
+    "^[A-Za-z0-9][A-Za-z0-9._:+-]*$",
+    "use letters, digits and . _ : + - and begin with a letter or digit",
+)
+
 
 class RotationSpec(Strict):
     """When a key is replaced by a new one."""
 
-    id: Annotated[str, Field(min_length=1, max_length=63), rules.ROTATION_ID] = Field(
+    id: Annotated[str, Field(max_length=63), _ROTATION_ID] = Field(
         description="Any text, such as a date; a change of it makes a new key."
     )
     overlap: Annotated[Duration, rules.between("0s", "8760h")] = Field(
@@ -27,7 +37,7 @@ class ApiKeySpec(Strict):
     """What a key may be used for."""
 
     endpoints: Annotated[
-        list[Annotated[str, Field(max_length=names.LONGEST_ENDPOINT_NAME), rules.SCOPE]],
+        list[Annotated[str, Field(max_length=names.LONGEST_ENDPOINT_NAME), _SCOPE]],
         Field(min_length=1, max_length=64),
     ] = Field(
         description="Endpoints of this namespace by name, or * for all of them; */* for every"

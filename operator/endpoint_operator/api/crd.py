@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from endpoint_operator import names
 from endpoint_operator.api import rules, v1alpha1
+from endpoint_operator.api.combinations import ADAPTERS_ARE_NOT_THE_ENDPOINT
+from endpoint_operator.api.metadata import API_KEY_NAME_RULES, ENDPOINT_NAME_RULES
 
 Schema = dict[str, Any]
 
@@ -29,7 +31,8 @@ _KEPT: Final = frozenset(
         "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields",
     }
 )  # fmt: skip
-_DROPPED: Final = frozenset({"title", "$defs", "additionalProperties"})
+_DROPPED: Final = frozenset({"title", "$defs"})
+_CONVERTED: Final = frozenset({"properties", "items", "additionalProperties"})
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ class Kind:
     plural: str
     short: str
     description: str
-    spec: type[BaseModel]
+    spec: TypeAdapter[Any]
     status: type[BaseModel]
-    name_rules: tuple[rules.Rule, ...]
+    object_rules: tuple[rules.Rule, ...]
     columns: tuple[Mapping[str, Any], ...]
     scale: Mapping[str, str] | None = None
 
@@ -66,9 +69,9 @@ KINDS: Final = (
         plural="inferenceendpoints",
         short="iep",
         description="A model served by vLLM behind the gateway's OpenAI-compatible API.",
-        spec=v1alpha1.InferenceEndpointSpec,
+        spec=v1alpha1.ENDPOINT_SPEC,
         status=v1alpha1.InferenceEndpointStatus,
-        name_rules=rules.ENDPOINT_NAME_RULES,
+        object_rules=(*ENDPOINT_NAME_RULES, ADAPTERS_ARE_NOT_THE_ENDPOINT),
         columns=(
             column("MODEL", ".spec.model.source"),
             column("PHASE", ".status.phase"),
@@ -90,9 +93,9 @@ KINDS: Final = (
         plural="apikeys",
         short="",
         description="A key for clients of the gateway; the operator makes the Secret that has it.",
-        spec=v1alpha1.ApiKeySpec,
+        spec=v1alpha1.API_KEY_SPEC,
         status=v1alpha1.ApiKeyStatus,
-        name_rules=rules.API_KEY_NAME_RULES,
+        object_rules=API_KEY_NAME_RULES,
         columns=(
             column("ENDPOINTS", ".spec.endpoints"),
             column("READY", condition("Ready", "status")),
@@ -130,7 +133,7 @@ def crd(kind: Kind) -> Schema:
 
 
 def root_schema(kind: Kind) -> Schema:
-    """Return the schema of a whole object, with the rules on its name."""
+    """Return the schema of a whole object, with the rules on it as a whole."""
     return {
         "type": "object",
         "description": kind.description,
@@ -138,11 +141,11 @@ def root_schema(kind: Kind) -> Schema:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": structural(kind.spec.model_json_schema()),
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
+            "spec": structural(kind.spec.json_schema()),
             "status": structural(kind.status.model_json_schema()),
         },
-        rules.CEL_KEY: [rule.as_cel() for rule in kind.name_rules],
+        rules.CEL_KEY: rules.as_cel(kind.object_rules),
     }
 
 
@@ -166,12 +169,24 @@ def structural(schema: Schema, definitions: Mapping[str, Schema] | None = None) 
         }
     if "items" in schema:
         converted["items"] = structural(schema["items"], definitions)
+    converted |= _other_fields(schema, definitions)
     if "default" in converted:
         converted |= _default(converted.pop("default"), converted)
-    unknown = schema.keys() - _KEPT - _DROPPED - {"properties", "items"}
+    unknown = schema.keys() - _KEPT - _DROPPED - _CONVERTED
     if unknown:
         raise ValueError(f"no conversion for {sorted(unknown)} of {schema}")
     return converted
+
+
+def _other_fields(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    """Return which fields are kept that the schema doesn't name: all, those of a type, or none."""
+    others = schema.get("additionalProperties", False)
+    if others is False:
+        return {}
+    of_a_type = {} if others is True else structural(others, definitions)
+    if not of_a_type:
+        return {"x-kubernetes-preserve-unknown-fields": True}
+    return {"additionalProperties": of_a_type}
 
 
 def _default(value: Any, schema: Schema) -> Schema:

@@ -5,52 +5,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from endpoint_operator.api.rules import Rule
 from endpoint_operator.errors import Fault, InvalidObjectError
 
-Spec = TypeVar("Spec", bound=BaseModel)
+Spec = TypeVar("Spec")
 
 _REMEDIES: Final = {
     "missing": "is required; set it",
     "extra_forbidden": "is not a field of this version; remove it or correct its spelling",
     "string_type": "must be a string; put it in quotes",
+    "bool_type": "must be true or false; write it without quotes",
     "int_type": "must be a whole number; write it without quotes or a fraction",
     "list_type": "must be a list; put each value on a line of its own after a dash",
     "dict_type": "must be a map; write its fields below it, indented",
     "model_type": "must be a map; write its fields below it, indented",
 }
 
+_ITS_NAME: Final = re.compile("^[A-Z][a-z]+ should")
+"""How pydantic begins its messages: with what it calls the value."""
 
-def parse(model: type[Spec], body: Mapping[str, Any], name_rules: Iterable[Rule]) -> Spec:
+
+def parse(adapter: TypeAdapter[Spec], body: Mapping[str, Any], name_rules: Iterable[Rule]) -> Spec:
     """Return an object's spec as a model. Raises InvalidObjectError with every fault."""
-    faults = name_faults(body["metadata"]["name"], name_rules)
+    faults = broken(name_rules, body["metadata"]["name"])
     try:
-        spec = model.model_validate(body.get("spec", {}))
+        spec = adapter.validate_python(body.get("spec", {}))
     except ValidationError as error:
-        faults += [fault_of(details) for details in error.errors()]
+        faults += [fault for details in error.errors() for fault in faults_of(details)]
         raise InvalidObjectError(faults) from error
     if faults:
         raise InvalidObjectError(faults)
     return spec
 
 
-def name_faults(name: str, name_rules: Iterable[Rule]) -> list[Fault]:
-    """Return the rules on metadata.name that a name breaks."""
-    broken = [rule.message for rule in name_rules if not rule.holds(name)]
-    return [Fault(*message.split(": ", 1)) for message in broken]
+def require(rules: Iterable[Rule], value: object) -> None:
+    """Raise InvalidObjectError if a value breaks one of the rules, whose fields are full paths."""
+    if faults := broken(rules, value):
+        raise InvalidObjectError(faults)
 
 
-def fault_of(details: ErrorDetails) -> Fault:
-    """Return one of pydantic's errors as a fault."""
-    known = _REMEDIES.get(details["type"])
-    message = known or details["msg"].replace("Input should", "must")
-    return Fault(_path(details["loc"]), message[:1].lower() + message[1:])
+def broken(rules: Iterable[Rule], value: object) -> list[Fault]:
+    """Return the rules that a value breaks."""
+    return [Fault(rule.field, rule.message) for rule in rules if not rule.holds(value)]
+
+
+def faults_of(details: ErrorDetails) -> Iterator[Fault]:
+    """Yield what one of pydantic's errors says: one fault, or one per broken rule."""
+    path = _path(details["loc"])
+    message = _REMEDIES.get(details["type"]) or _ITS_NAME.sub("must", details["msg"])
+    for field, text in details.get("ctx", {}).get("broken", [("", message)]):
+        yield Fault(f"{path}.{field}" if field else path, text)
 
 
 def _path(location: Iterable[int | str]) -> str:

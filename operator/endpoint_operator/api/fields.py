@@ -1,15 +1,16 @@
-"""What the models of every story are built from: their base, and the types of common fields."""
+"""What the models of every story are built from: their bases, and the types of common fields."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from endpoint_operator.api import rules
 
 LONGEST_OBJECT_NAME: Final = 253
+LONGEST_SERVED_NAME: Final = 256
 
 
 def _integer_as_text(value: Any) -> Any:
@@ -25,25 +26,26 @@ Quantity = Annotated[
 Duration = Annotated[str, Field(max_length=24)]
 ObjectName = Annotated[str, Field(max_length=LONGEST_OBJECT_NAME), rules.OBJECT_NAME]
 DataKey = Annotated[str, Field(max_length=253), rules.DATA_KEY]
-FreeObject = Annotated[
-    dict[str, JsonValue],
-    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
-]
+
+SERVED_NAME: Final = rules.matches(
+    "^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$",
+    "use letters, digits and . _ : / @ + - and begin with a letter or digit",
+)
+ServedName = Annotated[str, Field(max_length=LONGEST_SERVED_NAME), SERVED_NAME]
 
 
 class Strict(BaseModel):
-    """Base of all models: immutable, no unknown fields, no conversion of types."""
+    """Base of our models: immutable, no unknown fields, no conversion of types."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
     )
 
 
-class SecretKeyRef(Strict):
-    """One value in a Secret of the endpoint's namespace."""
+class Partial(Strict):
+    """Base of models that know some fields of another API's object and leave the rest to it."""
 
-    name: ObjectName = Field(description="Name of the Secret.")
-    key: DataKey = Field(default="token", description="Key of the value in it.")
+    model_config = ConfigDict(extra="allow")
 
 
 class ConfigMapKeyRef(Strict):

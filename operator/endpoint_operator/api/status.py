@@ -9,11 +9,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from endpoint_operator.api import rules
-from endpoint_operator.api.fields import Strict
+from endpoint_operator.api.fields import LONGEST_SERVED_NAME, Strict
 from endpoint_operator.api.model import MOST_ADAPTERS
 
-Name = Annotated[str, Field(max_length=rules.LONGEST_SERVED_NAME)]
+Name = Annotated[str, Field(max_length=LONGEST_SERVED_NAME)]
 
 
 class Condition(Strict):

@@ -3,7 +3,7 @@
 These models are the truth about what is valid; ``crd`` derives the CRDs from them. ``reconcile``
 and ``apikeys`` parse with ``parse_endpoint`` and ``parse_api_key``, which report all faults at
 once. A field that nothing honours does not exist here. Each part of the spec is in a module of its
-own: ``model``, ``engine``, ``workload``, ``apikey``, and ``status``.
+own: ``model``, ``engine``, ``workload``, ``podtemplate``, ``apikey`` and ``status``.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from endpoint_operator import names
-from endpoint_operator.api import rules
 from endpoint_operator.api.apikey import ApiKeySpec
-from endpoint_operator.api.engine import EngineSpec
-from endpoint_operator.api.faults import parse
-from endpoint_operator.api.fields import Duration, FreeObject, Strict
-from endpoint_operator.api.model import ModelSpec
+from endpoint_operator.api.combinations import ADAPTERS_ARE_NOT_THE_ENDPOINT, SPEC_RULES
+from endpoint_operator.api.engine import SIZES_ARE_NUMBERS, EngineSpec
+from endpoint_operator.api.faults import parse, require
+from endpoint_operator.api.fields import Duration, Strict
+from endpoint_operator.api.metadata import API_KEY_NAME_RULES, ENDPOINT_NAME_RULES
+from endpoint_operator.api.model import MODEL_RULES, ModelSpec
+from endpoint_operator.api.podtemplate import PodTemplate
+from endpoint_operator.api.rules import between
 from endpoint_operator.api.status import ApiKeyStatus, InferenceEndpointStatus
 from endpoint_operator.api.workload import (
+    PRODUCTS_HAVE_A_LABEL,
     REQUESTS_WITHIN_LIMITS,
     GpuSpec,
     Quantities,
@@ -49,16 +53,20 @@ UNPINNED_IMAGE: Final = "UnpinnedImage"
 class InferenceEndpointSpec(Strict):
     """What the user wants of an endpoint."""
 
-    model: Annotated[ModelSpec, rules.NAMED] = Field(
+    model: Annotated[ModelSpec, MODEL_RULES] = Field(
         description="Which model is served, and under which names."
     )
-    engine: EngineSpec = Field(default=EngineSpec(), description="How vLLM is run.")
-    gpu: GpuSpec = Field(default=GpuSpec(), description="Accelerators of each replica.")
+    engine: Annotated[EngineSpec, SIZES_ARE_NUMBERS] = Field(
+        default=EngineSpec(), description="How vLLM is run."
+    )
+    gpu: Annotated[GpuSpec, PRODUCTS_HAVE_A_LABEL] = Field(
+        default=GpuSpec(), description="Accelerators of each replica."
+    )
     resources: Annotated[ResourcesSpec, REQUESTS_WITHIN_LIMITS] = Field(
         default=ResourcesSpec(),
         description="CPU and memory of each replica; the size of /dev/shm is added to memory.",
     )
-    pod_template: FreeObject = Field(
+    pod_template: PodTemplate = Field(
         default={},
         description="A partial pod template that is merged strategically over the operator's:"
         " containers, volumes and variables by name. The engine's container is called engine.",
@@ -69,7 +77,7 @@ class InferenceEndpointSpec(Strict):
     replicas: int = Field(
         default=1, ge=0, le=1000, description="How many engines run; also through kubectl scale."
     )
-    startup_timeout: Annotated[Duration, rules.between("10s", "24h")] = Field(
+    startup_timeout: Annotated[Duration, between("10s", "24h")] = Field(
         default="30m",
         description="How long an engine may take from its container's start until it is ready.",
     )
@@ -123,15 +131,23 @@ class ApiKey:
         return self.spec.secret_name or names.api_key_secret_name(self.name)
 
 
+ENDPOINT_SPEC: Final[TypeAdapter[InferenceEndpointSpec]] = TypeAdapter(
+    Annotated[InferenceEndpointSpec, SPEC_RULES]
+)
+API_KEY_SPEC: Final = TypeAdapter(ApiKeySpec)
+
+
 def parse_endpoint(body: Mapping[str, Any]) -> InferenceEndpoint:
     """Return the endpoint that an object describes. Raises InvalidObjectError with every fault."""
-    spec = parse(InferenceEndpointSpec, body, rules.ENDPOINT_NAME_RULES)
-    return InferenceEndpoint(**_identity(body), spec=spec)
+    spec = parse(ENDPOINT_SPEC, body, ENDPOINT_NAME_RULES)
+    endpoint = InferenceEndpoint(**_identity(body), spec=spec)
+    require([ADAPTERS_ARE_NOT_THE_ENDPOINT], endpoint)
+    return endpoint
 
 
 def parse_api_key(body: Mapping[str, Any]) -> ApiKey:
     """Return the API key that an object describes. Raises InvalidObjectError with every fault."""
-    spec = parse(ApiKeySpec, body, rules.API_KEY_NAME_RULES)
+    spec = parse(API_KEY_SPEC, body, API_KEY_NAME_RULES)
     return ApiKey(**_identity(body), spec=spec)
 
 

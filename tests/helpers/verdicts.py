@@ -1,0 +1,53 @@
+"""Two tables of objects for both who judge them: each breaks one rule, or is valid at its edge.
+
+In tests/contract/invalid, ``refusedBy`` says who refuses: ``cluster`` (the CRD's schema and CEL)
+and ``operator`` (the model). Either must name ``field`` and, as a regular expression, ``remedy``.
+What is in tests/contract/valid both accept. ``before`` is the spec that is changed to the object's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CONTRACT = Path(__file__).parents[1] / "contract"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An object that breaks one rule, or breaks none."""
+
+    object: dict[str, Any]
+    before: dict[str, Any] | None
+    refused_by: tuple[str, ...] = ()
+    field: str = ""
+    remedy: str = ""
+
+
+def load(path: Path) -> Case:
+    """Return the case in a file."""
+    content = yaml.safe_load(path.read_text())
+    refused_by = tuple(content.pop("refusedBy", ()))
+    return Case(content.pop("object"), content.pop("before", None), refused_by, **content)
+
+
+def refused(by: str) -> list[Any]:
+    """Return the cases that one of the two must refuse, as parameters with their names."""
+    return [parameter for parameter in _cases("invalid") if by in parameter.values[0].refused_by]
+
+
+def accepted() -> list[Any]:
+    """Return the cases that both must accept, as parameters with their names."""
+    return _cases("valid")
+
+
+def _cases(folder: str) -> list[Any]:
+    return [pytest.param(load(path), id=path.stem) for path in _files(folder)]
+
+
+def _files(folder: str) -> list[Path]:
+    return sorted((CONTRACT / folder).glob("*.yaml"))
