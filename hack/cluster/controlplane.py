@@ -15,14 +15,30 @@ from hack.cluster.state import POD_CIDR, SERVICE_CIDR, Layout, Settings
 from hack.cluster.toolchain import Cache
 
 
-def start(layout: Layout, settings: Settings, processes: Processes, cache: Cache) -> None:
-    """Start whatever part of the control plane does not run."""
+def start_api(layout: Layout, settings: Settings, processes: Processes, cache: Cache) -> None:
+    """Start the API server and its store where they don't run."""
     table = {
         "etcd": ("etcd", _etcd(layout, settings)),
         "apiserver": ("kube-apiserver", _apiserver(layout.pki, settings)),
+    }
+    _start(table, processes, cache)
+
+
+def start_controllers(
+    layout: Layout, settings: Settings, processes: Processes, cache: Cache
+) -> None:
+    """Start controllers and scheduler where they don't run.
+
+    They give an API server ten seconds to let them in, and a slow machine takes longer.
+    """
+    table = {
         "kcm": ("kube-controller-manager", _controllers(layout, settings)),
         "scheduler": ("kube-scheduler", _scheduler(layout)),
     }
+    _start(table, processes, cache)
+
+
+def _start(table: dict[str, tuple[str, list[str]]], processes: Processes, cache: Cache) -> None:
     for name, (program, flags) in table.items():
         processes.start(name, cache.program(program), *flags, env=proxies.without(os.environ))
 

@@ -98,9 +98,10 @@ class Cluster:
         return settings or state.decide(self.layout, options)
 
     def _start_control_plane(self, settings: Settings) -> None:
-        controlplane.start(self.layout, settings, self.processes, self.cache)
+        controlplane.start_api(self.layout, settings, self.processes, self.cache)
         with step("API server ready"):
             self._wait(f"the API server (see {self.processes.log_file('apiserver')})", "/readyz")
+        controlplane.start_controllers(self.layout, settings, self.processes, self.cache)
         with step("controllers ready"):
             account = "/api/v1/namespaces/default/serviceaccounts/default"
             self._wait(f"the controllers (see {self.processes.log_file('kcm')})", account)
