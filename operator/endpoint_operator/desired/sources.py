@@ -40,14 +40,11 @@ class Volume:
 
 def model_argument(model: ModelSpec) -> str:
     """Return what vLLM gets as its model."""
-    match model.scheme:
-        case "pvc":
-            return _below(MODEL_DIRECTORY, _path(model.location))
-        case "oci":
-            return MODEL_DIRECTORY
-        case "s3" | "gs":
-            return model.source
-    return model.location
+    if model.scheme == "pvc":
+        return _below(MODEL_DIRECTORY, model.location.partition("/")[2])
+    if model.scheme == "oci":
+        return MODEL_DIRECTORY
+    return model.source if model.scheme in STREAMED else model.location
 
 
 def adapter_arguments(model: ModelSpec) -> dict[str, str]:
@@ -87,10 +84,6 @@ def _claims(model: ModelSpec) -> dict[str, Volume]:
 def _claim_source(claim: str) -> Object:
     # read-only as a whole, not as a mount alone: some drivers attach a disk to many nodes only so
     return {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
-
-
-def _path(location: str) -> str:
-    return location.partition("/")[2]
 
 
 def _below(directory: str, path: str) -> str:
