@@ -7,6 +7,7 @@ would cause the next one for ever.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -53,6 +54,8 @@ SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"
 KEYRING_FULL: Final = "KeyringFull"
 
 LONGEST_MESSAGE: Final = 4096
+MOST_KEYS: Final = 16
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 NOTHING_RUNS: Final = "Nothing runs: see condition Accepted."
 
 
@@ -165,13 +168,14 @@ def endpoint_status(
 def _said(body: Object, observed: Observation, facts: Facts) -> Object:
     """Return what an accepted spec says, and which of it every running engine knows already."""
     before = {} if observed.complete else body.get("status", {})
+    keys = sorted({facts.key_generation, *before.get("engineKeys", ())}, reverse=True)
     return {
         "url": facts.url,
         "image": facts.image,
         "servedNames": list(facts.served_names),
         "engineNames": _known(facts.served_names, before.get("engineNames")),
         "adapters": _known(facts.adapters, before.get("adapters")),
-        "engineKeys": sorted({facts.key_generation, *before.get("engineKeys", ())}, reverse=True),
+        "engineKeys": keys[:MOST_KEYS],
     }
 
 
@@ -190,25 +194,41 @@ def api_key_status(body: Object, finding: Finding, now: str) -> Object:
 
 
 def conditions(body: Object, findings: Mapping[str, Finding], now: str) -> list[Object]:
-    """Return the conditions; the time of one whose status stays the same stays too."""
+    """Return the conditions.
+
+    The time of one whose status stays the same stays too, and so does a message that would only
+    get other numbers: each try of an engine finds a little more or less memory, for example.
+    """
     previous = {known["type"]: known for known in body.get("status", {}).get("conditions", ())}
     generation = body["metadata"]["generation"]
-    made = []
-    for kind, finding in findings.items():
-        value = "True" if finding.holds else "False"
-        before = previous.pop(kind, {})
-        same = before.get("status") == value
-        made.append(
-            {
-                "type": kind,
-                "status": value,
-                "reason": finding.reason,
-                "message": finding.message[:LONGEST_MESSAGE],
-                "lastTransitionTime": before["lastTransitionTime"] if same else now,
-                "observedGeneration": generation,
-            }
-        )
+    made = [
+        _condition(previous.pop(kind, {}), _written(kind, finding, generation), now)
+        for kind, finding in findings.items()
+    ]
     return [*made, *previous.values()]
+
+
+def _written(kind: str, finding: Finding, generation: int) -> Object:
+    return {
+        "type": kind,
+        "status": "True" if finding.holds else "False",
+        "reason": finding.reason,
+        "message": finding.message[:LONGEST_MESSAGE],
+        "observedGeneration": generation,
+    }
+
+
+def _condition(before: Object, after: Object, now: str) -> Object:
+    """Return a condition with what stays of the one before it."""
+    same = before.get("status") == after["status"]
+    made = after | {"lastTransitionTime": before["lastTransitionTime"] if same else now}
+    return made | {"message": before["message"]} if _alike(before, made) else made
+
+
+def _alike(before: Object, after: Object) -> bool:
+    """Return whether two conditions of one spec differ in nothing but numbers in the message."""
+    same = all(before.get(key) == after[key] for key in ("status", "reason", "observedGeneration"))
+    return same and _NUMBER.sub("", before["message"]) == _NUMBER.sub("", after["message"])
 
 
 def changes(body: Object, status: Object) -> Object:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from endpoint_operator import status
+from endpoint_operator.diagnosis import Cause, Diagnosis, causes
+from endpoint_operator.status import Observation
 from helpers import builders
 
 Object = dict[str, Any]
 
 FACTS = status.Facts("http://qwen.team-a/v1", ["qwen"], "vllm/vllm-openai:v0.33.0")
+SUSPENDED = replace(FACTS, suspended=True)
 INVALID = status.no(status.INVALID_SPEC, "spec.x: is wrong; mend it")
+TAKEN = status.no(status.NAME_TAKEN, "qwen is served by endpoint team-a/older")
+STUCK = Diagnosis(Cause(causes.INSUFFICIENT_GPU, "no GPU"))
+BROKEN = Diagnosis(Cause(causes.BAD_ENGINE_ARGUMENT, "no such option"), started=True)
 
 
 def deployment(wanted: int = 1, *, generation: int = 1, **observed: Any) -> Object:
@@ -29,18 +36,25 @@ def rolled_out(count: int = 1) -> Object:
     return deployment(count, **dict.fromkeys(counts, count))
 
 
+def rolling(wanted: int = 1, ready: int = 1) -> Object:
+    """Return a Deployment whose replicas of the spec before serve, and one of the current waits."""
+    counts = {"readyReplicas": ready, "availableReplicas": ready}
+    return deployment(wanted, replicas=ready + 1, updatedReplicas=1, **counts)
+
+
 def computed(
-    workload: Object | None,
+    seen: Object | Observation | None,
     *,
     accepted: status.Finding = status.ACCEPTANCE,
+    facts: status.Facts = FACTS,
     body: Object | None = None,
     now: str = "2026-11-21T12:00:00Z",
 ) -> Object:
     return status.endpoint_status(
         body or builders.endpoint(),
-        status.Observation(workload),
+        seen if isinstance(seen, Observation) else Observation(seen),
         accepted=accepted,
-        facts=FACTS if accepted.holds else None,
+        facts=facts if accepted.holds else None,
         now=now,
     )
 
@@ -49,66 +63,174 @@ def summary(made: Object) -> dict[str, tuple[str, str]]:
     return {known["type"]: (known["status"], known["reason"]) for known in made["conditions"]}
 
 
+YES, NO = "True", "False"
+
+
 @pytest.mark.parametrize(
-    ("workload", "accepted", "progressing", "ready"),
+    ("seen", "accepted", "phase", "progressing", "ready"),
     [
         pytest.param(
-            deployment(1),
+            Observation(deployment(1)),
             status.ACCEPTANCE,
-            ("True", "RollingOut"),
-            ("False", "Starting"),
+            "Pending",
+            (YES, "RollingOut"),
+            (NO, "Starting"),
             id="just created",
         ),
         pytest.param(
-            rolled_out(2),
+            Observation(deployment(1), Diagnosis(started=True)),
             status.ACCEPTANCE,
-            ("False", "Complete"),
-            ("True", "Serving"),
+            "Starting",
+            (YES, "RollingOut"),
+            (NO, "Starting"),
+            id="loading the model",
+        ),
+        pytest.param(
+            Observation(deployment(1), STUCK),
+            status.ACCEPTANCE,
+            "Pending",
+            (NO, "InsufficientGpu"),
+            (NO, "InsufficientGpu"),
+            id="no GPU",
+        ),
+        pytest.param(
+            Observation(deployment(1), BROKEN),
+            status.ACCEPTANCE,
+            "Failed",
+            (NO, "BadEngineArgument"),
+            (NO, "BadEngineArgument"),
+            id="can't start",
+        ),
+        pytest.param(
+            Observation(rolled_out(2)),
+            status.ACCEPTANCE,
+            "Ready",
+            (NO, "Complete"),
+            (YES, "Serving"),
             id="rolled out",
         ),
         pytest.param(
-            deployment(2, replicas=3, updatedReplicas=1, readyReplicas=2, availableReplicas=2),
+            Observation(rolling(2, ready=2)),
             status.ACCEPTANCE,
-            ("True", "RollingOut"),
-            ("True", "Serving"),
+            "Ready",
+            (YES, "RollingOut"),
+            (YES, "Serving"),
             id="rolling, the old ones serve",
         ),
         pytest.param(
-            {**rolled_out(1), "metadata": {"generation": 2}},
+            Observation(rolling(1), BROKEN),
             status.ACCEPTANCE,
-            ("True", "RollingOut"),
-            ("True", "Serving"),
+            "Degraded",
+            (NO, "BadEngineArgument"),
+            (YES, "Serving"),
+            id="a rollout that fails, the old one serves",
+        ),
+        pytest.param(
+            Observation(rolling(2, ready=1)),
+            status.ACCEPTANCE,
+            "Degraded",
+            (YES, "RollingOut"),
+            (YES, "Serving"),
+            id="one of two serves",
+        ),
+        pytest.param(
+            Observation({**rolled_out(1), "metadata": {"generation": 2}}),
+            status.ACCEPTANCE,
+            "Ready",
+            (YES, "RollingOut"),
+            (YES, "Serving"),
             id="an edit that the deployment controller has not seen",
         ),
         pytest.param(
-            rolled_out(0),
+            Observation(rolled_out(1), STUCK),
             status.ACCEPTANCE,
-            ("False", "Complete"),
-            ("False", "NoReplicas"),
+            "Ready",
+            (NO, "Complete"),
+            (YES, "Serving"),
+            id="what was wrong is over",
+        ),
+        pytest.param(
+            Observation(rolled_out(1), routed=TAKEN),
+            status.ACCEPTANCE,
+            "Degraded",
+            (NO, "Complete"),
+            (YES, "Serving"),
+            id="a name is taken",
+        ),
+        pytest.param(
+            Observation({**rolled_out(1), "metadata": {"generation": 2}}, upgrade_waiting=True),
+            status.ACCEPTANCE,
+            "Ready",
+            (NO, "UpgradeWaiting"),
+            (YES, "Serving"),
+            id="waiting for its turn of an upgrade",
+        ),
+        pytest.param(
+            Observation(rolled_out(0)),
+            status.ACCEPTANCE,
+            "Idle",
+            (NO, "Complete"),
+            (NO, "NoReplicas"),
             id="scaled to none",
         ),
         pytest.param(
-            None, INVALID, ("False", "InvalidSpec"), ("False", "InvalidSpec"), id="never accepted"
+            Observation(deployment(0, replicas=1, readyReplicas=1)),
+            status.ACCEPTANCE,
+            "Idle",
+            (YES, "RollingOut"),
+            (NO, "NoReplicas"),
+            id="the last one is going",
         ),
         pytest.param(
-            rolled_out(1),
+            Observation(None),
             INVALID,
-            ("False", "Complete"),
-            ("True", "Serving"),
+            "Invalid",
+            (NO, "InvalidSpec"),
+            (NO, "InvalidSpec"),
+            id="never accepted",
+        ),
+        pytest.param(
+            Observation(deployment(1), STUCK),
+            INVALID,
+            "Invalid",
+            (NO, "InsufficientGpu"),
+            (NO, "InvalidSpec"),
+            id="an invalid edit of what does not serve",
+        ),
+        pytest.param(
+            Observation(rolled_out(1)),
+            INVALID,
+            "Degraded",
+            (NO, "Complete"),
+            (YES, "Serving"),
             id="an invalid edit of what serves",
         ),
     ],
 )
-def test_conditions_follow_from_decision_and_deployment(
-    workload: Object | None,
+def test_phase_and_conditions_follow_from_decision_and_observation(
+    seen: Observation,
     accepted: status.Finding,
+    phase: str,
     progressing: tuple[str, str],
     ready: tuple[str, str],
 ) -> None:
-    said = summary(computed(workload, accepted=accepted))
-    assert said["Accepted"] == ("True" if accepted.holds else "False", accepted.reason)
-    assert said["Progressing"] == progressing
-    assert said["Ready"] == ready
+    made = computed(seen, accepted=accepted)
+    said = summary(made)
+    assert said["Accepted"] == (YES if accepted.holds else NO, accepted.reason)
+    assert said["Routed"] == (YES if seen.routed.holds else NO, seen.routed.reason)
+    assert (made["phase"], said["Progressing"], said["Ready"]) == (phase, progressing, ready)
+
+
+def test_an_endpoint_that_is_suspended_says_so() -> None:
+    made = computed(rolled_out(0), facts=SUSPENDED)
+    assert made["phase"] == "Suspended"
+    assert summary(made)["Ready"] == (NO, "Suspended")
+
+
+@pytest.mark.parametrize("reason", sorted(causes.MENDING_ITSELF))
+def test_what_may_mend_itself_is_no_failure(reason: str) -> None:
+    waits = Diagnosis(Cause(reason, "wait"), started=True)
+    assert computed(Observation(deployment(1), waits))["phase"] == "Starting"
 
 
 def test_an_accepted_spec_tells_url_names_and_image() -> None:
@@ -127,6 +249,55 @@ def test_an_invalid_edit_leaves_what_the_last_accepted_spec_said() -> None:
     assert after["observedGeneration"] == 2
 
 
+# -- what every running engine knows --------------------------------------------------------------
+
+
+def served(*names: str, adapters: tuple[str, ...] = (), generation: int = 1) -> status.Facts:
+    return replace(FACTS, served_names=names, adapters=adapters, key_generation=generation)
+
+
+def with_status(made: Object) -> Object:
+    return builders.endpoint() | {"status": made}
+
+
+def test_engines_that_start_will_know_every_name() -> None:
+    made = computed(deployment(1), facts=served("a", "b", adapters=("sql",)))
+    assert (made["engineNames"], made["adapters"]) == (["a", "b"], ["sql"])
+
+
+def test_while_names_change_engines_are_asked_by_what_all_of_them_know() -> None:
+    before = with_status(computed(rolled_out(), facts=served("a", "b", adapters=("x", "y"))))
+    wanted = served("c", "b", adapters=("y", "z"))
+    during = computed(rolling(), facts=wanted, body=before)
+    assert during["servedNames"] == ["c", "b"]
+    assert (during["engineNames"], during["adapters"]) == (["b"], ["y"])
+    after = computed(rolled_out(), facts=wanted, body=with_status(during))
+    assert (after["engineNames"], after["adapters"]) == (["c", "b"], ["y", "z"])
+
+
+def test_a_name_that_was_given_up_is_not_known_again_before_all_engines_have_it() -> None:
+    before = with_status(computed(rolled_out(), facts=served("a")))
+    during = with_status(computed(rolling(), facts=served("b"), body=before))
+    assert during["status"]["engineNames"] == []
+    back = computed(rolling(), facts=served("a"), body=during)
+    assert back["engineNames"] == []
+    assert computed(rolled_out(), facts=served("a"), body=with_status(back))["engineNames"] == ["a"]
+
+
+def test_every_generation_of_the_key_counts_until_the_engines_have_one() -> None:
+    before = with_status(computed(rolled_out(), facts=served("a")))
+    assert before["status"]["engineKeys"] == [1]
+    during = with_status(computed(rolling(), facts=served("a", generation=2), body=before))
+    assert during["status"]["engineKeys"] == [2, 1]
+    more = with_status(computed(rolling(), facts=served("a", generation=3), body=during))
+    assert more["status"]["engineKeys"] == [3, 2, 1]
+    after = computed(rolled_out(), facts=served("a", generation=3), body=more)
+    assert after["engineKeys"] == [3]
+
+
+# -- what is written ------------------------------------------------------------------------------
+
+
 def test_nothing_changes_when_nothing_changed() -> None:
     body = builders.endpoint() | {"status": computed(rolled_out())}
     again = computed(rolled_out(), body=body, now="2027-01-01T00:00:00Z")
@@ -139,6 +310,23 @@ def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:
     times = {known["type"]: known["lastTransitionTime"] for known in again["conditions"]}
     assert times["Accepted"].startswith("2026")
     assert times["Ready"].startswith("2027")
+
+
+def failing(message: str) -> Observation:
+    return Observation(deployment(1), Diagnosis(Cause(causes.OUT_OF_GPU_MEMORY, message)))
+
+
+def test_a_message_that_would_only_get_other_numbers_stays() -> None:
+    body = builders.endpoint() | {"status": computed(failing("needs 4 GiB, has 3.21 GiB"))}
+    again = computed(failing("needs 4 GiB, has 3.18 GiB"), body=body)
+    assert status.changes(body, again) == {}
+
+
+def test_the_numbers_of_another_spec_are_others() -> None:
+    body = builders.endpoint() | {"status": computed(failing("needs 4 GiB, has 3.21 GiB"))}
+    body["metadata"]["generation"] = 2
+    again = computed(failing("needs 2 GiB, has 1.21 GiB"), body=body)
+    assert "needs 2 GiB, has 1.21 GiB" in {known["message"] for known in again["conditions"]}
 
 
 def test_only_what_changed_is_written() -> None:
@@ -156,3 +344,15 @@ def test_conditions_of_others_stay() -> None:
 def test_a_message_never_exceeds_what_the_crd_allows() -> None:
     made = computed(None, accepted=status.no(status.INVALID_SPEC, "x" * 10_000))
     assert {len(known["message"]) for known in made["conditions"]} <= set(range(4097))
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param('pods "a" is forbidden: exceeded quota: q', "QuotaExceeded", id="quota"),
+        pytest.param('services "a" is forbidden: no', "RefusedByCluster", id="policy"),
+    ],
+)
+def test_what_the_api_server_refuses_has_its_reason(message: str, reason: str) -> None:
+    finding = status.refused(message)
+    assert (finding.holds, finding.reason) == (False, reason)
