@@ -160,6 +160,13 @@ def test_a_long_error_is_one_line_that_is_cut(engine: Engine) -> None:
     assert len(line) == 800
 
 
+def test_vllm_can_be_ended_before_it_handles_signals(engine: Engine) -> None:
+    file = engine.folder / names.START_FIELD
+    file.write_text(file.read_text().replace("FIRST_PROCESS = 1", "FIRST_PROCESS = os.getpid()"))
+    program = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)"
+    assert engine.run(program).returncode == 143
+
+
 def test_a_message_that_can_t_be_written_changes_nothing(engine: Engine) -> None:
     engine.message.mkdir()
     done = engine.run("raise ValueError('no weights')")

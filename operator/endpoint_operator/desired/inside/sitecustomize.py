@@ -5,6 +5,10 @@ can't start, vLLM's API server has the last word, with a long traceback that say
 above". So the errors that end vLLM are noted, one per line and what caused them too, in the file
 that Kubernetes prefers to the log. Nothing noted, it takes the log as ever.
 
+And it lets vLLM be ended before it handles signals itself, which it does once it has been imported,
+ten seconds or a minute later: the kernel passes over a container's first process with any signal
+that it has no handler for, so the pod would keep its GPU for the whole grace period.
+
 Nothing else changes: vLLM logs what it is told to, and errors are raised as they were. Errors of
 requests are not noted: they don't end an engine.
 """
@@ -12,6 +16,8 @@ requests are not noted: they don't end an engine.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,6 +28,7 @@ TERMINATION_MESSAGE = Path("/dev/termination-log")
 LONGEST_MESSAGE = 4096  # of which Kubernetes takes the end
 LONGEST_LINE = 800
 MOST_CAUSES = 4
+FIRST_PROCESS = 1  # of a container
 
 ENGINE_LOGGERS = ("vllm.v1.engine.core", "vllm.v1.executor.", "vllm.v1.worker.")
 """Of the processes that vLLM starts: they log the exception that ends them."""
@@ -76,5 +83,7 @@ def noting_end(show: Hook) -> Hook:
     return hook
 
 
+if os.getpid() == FIRST_PROCESS:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 logging.setLogRecordFactory(noting_records(logging.getLogRecordFactory()))
 sys.excepthook = noting_end(sys.excepthook)
