@@ -27,6 +27,7 @@ from .objects import (
     authorizations,
     parse_endpoint,
     parse_keyring,
+    parse_root_keys,
     parse_slice,
 )
 from .settings import StaticBackend
@@ -182,16 +183,7 @@ class WatchedDirectory:
         self._has_keyring = True
 
     def _take_root_key(self, secret: Object) -> None:
-        """Take the key from which those of the engines derive, and the one before if it is given.
-
-        While that is there, engines are being given new keys one after the other.
-        """
-        data = secret["data"]
-        given = (data["root-key"], data.get("previous-root-key") or "")
-        newest, before = (base64.b64decode(key, validate=True) for key in given)
-        if not newest:
-            raise ValueError("no key")
-        self._root_keys = (newest, before) if before else (newest,)
+        self._root_keys = parse_root_keys(secret)
         self._changed()
 
     def _changed(self) -> None:

@@ -5,6 +5,7 @@ one would wish (a port may be without a number): what is read of them is checked
 nothing that comes out can fail later on.
 """
 
+import base64
 import binascii
 import hmac
 from collections.abc import Sequence
@@ -160,6 +161,19 @@ def parse_slice(obj: Object) -> tuple[Name, tuple[Replica, ...]] | None:
         if each.addresses and each.takes_requests
     )
     return (read.metadata.namespace, name), replicas
+
+
+def parse_root_keys(secret: Object) -> tuple[bytes, ...]:
+    """Return the key from which those of engines derive, and the one before it if there is one.
+
+    While there is, engines are given new keys one after the other. Raises ValueError, KeyError and
+    TypeError.
+    """
+    given = (secret["data"]["root-key"], secret["data"].get("previous-root-key") or "")
+    newest, before = (base64.b64decode(key, validate=True) for key in given)
+    if not newest:
+        raise ValueError("no key")
+    return (newest, before) if before else (newest,)
 
 
 def engine_key(root_key: bytes, uid: str, generation: int) -> str:

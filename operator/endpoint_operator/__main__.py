@@ -15,7 +15,7 @@ from typing import Any, cast
 import kopf
 import uvloop
 
-from endpoint_operator.cluster import ApiCluster, release_secrets
+from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.controller import Controller
 from endpoint_operator.errors import OperatorError
 from endpoint_operator.handlers import build_registry
@@ -33,7 +33,7 @@ async def serve(settings: Settings) -> None:
     async with KubeClient(config, user_agent=USER_AGENT) as unguarded:
         leadership = Leadership(unguarded, settings)
         async with KubeClient(config, user_agent=USER_AGENT, before_write=leadership.check) as api:
-            cluster = ApiCluster(api, release_secrets(settings))
+            cluster = ApiCluster(api)
             await run(Controller(cluster, settings, leadership), settings)
 
 

@@ -43,13 +43,13 @@ async def converge(
     known = claim.known()
     # a new endpoint's first status write tells as well, and for nothing
     if len(known) < len(desired) and owner.status:
-        await _require(cluster, owner)
+        await require_owner(cluster, owner)
     for child in desired:
         if live := known.get(ref_of(child)):
             await _apply_if_different(cluster, child, live)
         else:
             await _create(cluster, child, claim)
-    await _prune(cluster, owner, set(claim.refs))
+    await prune(cluster, owner, set(claim.refs))
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Claim:
         return bool(labels.get(names.ENDPOINT) == self.owner.ref.name)
 
 
-async def _require(cluster: Cluster, owner: Live) -> None:
+async def require_owner(cluster: Cluster, owner: Live) -> None:
     """Ask whether the owner still exists before anything is created for it.
 
     A deletion that kopf's watch missed would else be answered by children which the garbage
@@ -146,7 +146,8 @@ def _keeping_replicas(child: Object, seen: Object) -> Object:
     }
 
 
-async def _prune(cluster: Cluster, owner: Live, wanted: set[Ref]) -> None:
+async def prune(cluster: Cluster, owner: Live, wanted: set[Ref]) -> None:
+    """Delete the owner's children that are no longer wanted, but for what a pod may still read."""
     rolling = not all(map(status.is_complete, _deployments(cluster, wanted)))
     for live in cluster.owned_by(owner):
         # until the last pod of the spec before is gone, its container may start again and read it

@@ -8,13 +8,12 @@ before the caller gets it, so that the next reconcile knows of it without waitin
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from endpoint_operator import names
 from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of, slim
 from endpoint_operator.errors import MissingKindError
-from endpoint_operator.settings import Settings
 from kube_api import Conflict, Forbidden, Invalid, KubeClient, NotFound, Resource, watch
 
 logger = logging.getLogger(__name__)
@@ -85,11 +84,10 @@ class Cluster(Protocol):
 
 
 class ApiCluster:
-    """A real cluster; ``kept`` are objects without owner that concern us nevertheless."""
+    """A real cluster."""
 
-    def __init__(self, api: KubeClient, kept: Collection[Ref] = ()) -> None:
+    def __init__(self, api: KubeClient) -> None:
         self._api = api
-        self._kept = kept
         self._cache = Cache()
 
     def get(self, ref: Ref) -> Live | None:
@@ -230,8 +228,8 @@ class ApiCluster:
 
     def _is_kept(self, live: Live) -> bool:
         """Return whether an object concerns us: anybody may put our label on anything."""
-        if live.ref.kind in OWN_KINDS or live.ref in self._kept:
-            return True
+        if live.ref.kind in (*OWN_KINDS, SECRET):
+            return True  # some Secrets of ours have no owner, and an ApiKey can adopt a user's
         owner = live.controller
         return owner is not None and owner.group == names.GROUP and owner.kind in OWN_KINDS
 
@@ -253,12 +251,6 @@ class ApiCluster:
         live = slim(obj)
         self._cache.put(live)
         return live
-
-
-def release_secrets(settings: Settings) -> frozenset[Ref]:
-    """Return where the two Secrets are that belong to the release and not to an object of ours."""
-    secrets = (settings.keyring_secret, settings.root_key_secret)
-    return frozenset(Ref(SECRET, settings.release_namespace, name) for name in secrets)
 
 
 def _is_managed(obj: dict[str, Any]) -> bool:

@@ -11,24 +11,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 from endpoint_operator import names
-from endpoint_operator.apikeys import KEYRING, reconcile_api_key, reconcile_keyring
+from endpoint_operator.apikeys import reconcile_api_key
 from endpoint_operator.cache import Live, Object, Ref
 from endpoint_operator.cluster import (
     API_KEY,
     CHILD_KINDS,
     INFERENCE_ENDPOINT,
     OWN_KINDS,
+    SECRET,
     ApiCluster,
 )
-from endpoint_operator.context import Context
+from endpoint_operator.context import Context, InUse
 from endpoint_operator.errors import LeadershipLostError, RootKeyError
-from endpoint_operator.inforce import keyring_ref
 from endpoint_operator.leader import Leadership
+from endpoint_operator.listing import KEYRING, reconcile_keyring
 from endpoint_operator.reconcile import reconcile_endpoint
 from endpoint_operator.rootkey import (
     ROOT_KEY,
@@ -110,8 +111,8 @@ class Controller:
         return Context(
             cluster=self._cluster,
             settings=self._settings,
-            root_key=await ensure_root_key(self._cluster, self._settings),
-            now=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            in_use=InUse(await ensure_root_key(self._cluster, self._settings)),
+            clock=time.time,
             entropy=secrets.token_bytes,
         )
 
@@ -176,12 +177,11 @@ def longest_pause(error: ApiError) -> float:
 
 def concerned(live: Live, settings: Settings) -> list[Ref]:
     """Return what has to be looked at when an object changed: itself, its owner, the keyring."""
-    if live.ref == keyring_ref(settings):
-        return [KEYRING]
     if live.ref == root_key_ref(settings):
         return [ROOT_KEY]
     owner = live.as_owner() if live.ref.kind in OWN_KINDS else live.controller
     if owner is None or owner.group != names.GROUP:
-        return []
+        # the keyring itself, or what an ApiKey may have adopted
+        return [KEYRING] if live.ref.kind == SECRET else []
     ref = Ref(owner.kind, owner.namespace, owner.name)
     return {INFERENCE_ENDPOINT: [ref], API_KEY: [ref, KEYRING]}.get(owner.kind, [])

@@ -4,6 +4,7 @@
     ├── SettingsError         the environment is not usable; names variables and remedies
     ├── InvalidObjectError    an object breaks rules; carries every fault with field and remedy
     ├── ScopeNotAllowedError  an ApiKey asks for more than its namespace may have
+    ├── KeyMissingError       a Secret that an ApiKey adopted has no key
     ├── NameTakenError        an object that we would make exists and belongs to somebody else
     ├── RenderError           a template and its values make no object: a fault of the operator
     ├── OwnerGoneError        an object was deleted while we worked for it
@@ -52,6 +53,10 @@ class InvalidObjectError(OperatorError):
 
 class ScopeNotAllowedError(OperatorError):
     """An ApiKey asks for endpoints that keys of its namespace may not have."""
+
+
+class KeyMissingError(OperatorError):
+    """A Secret that is somebody's and was given to an ApiKey has no key; the message names it."""
 
 
 class NameTakenError(OperatorError):

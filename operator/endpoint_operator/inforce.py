@@ -1,22 +1,28 @@
-"""Which key an ApiKey has, and what of it is to be in force; decides and writes nothing.
+"""Which keys an ApiKey has, and what of them is to be in force; decides and writes nothing.
 
 ``apikeys`` calls it in both of its stories, so that what a condition says of a key and what the
-keyring lists are one decision. A key in force stays so until its ApiKey is deleted or its Secret
+keyring lists are one decision. A key in force stays so until its ApiKey is deleted, or its Secret
 has another one (ADR 0007): a spec that is refused changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import inf
 
-from endpoint_operator import keyring, names
+import orjson
+
+from endpoint_operator import keyring, keys, names
 from endpoint_operator.api import rules
 from endpoint_operator.api.v1alpha1 import ApiKey, parse_api_key
-from endpoint_operator.cache import Live, Object, Ref
+from endpoint_operator.cache import Live, Ref
 from endpoint_operator.cluster import SECRET
 from endpoint_operator.context import Context
 from endpoint_operator.errors import InvalidObjectError, ScopeNotAllowedError
+from endpoint_operator.keyring import NOTHING, Entries, Keyring
+from endpoint_operator.keys import Held
 from endpoint_operator.settings import Settings
 
 
@@ -42,77 +48,100 @@ def named_secret(live: Live) -> Ref:
 
 @dataclass(frozen=True)
 class View:
-    """What is known of keys at one moment.
+    """What is known of keys at one moment, ``now`` in seconds since 1970.
 
-    ``ring`` is the keyring's Secret. ``asked`` is what the API server said of Secrets that are not
-    in the cache, which has only those with our label: that anybody can take away.
+    ``asked`` is what the API server said of Secrets that are not in the cache, which has only those
+    with our label: that anybody can take away.
     """
 
     context: Context
-    ring: Object | None
+    ring: Keyring
+    now: float
     asked: Mapping[Ref, Live | None] = field(default_factory=dict)
 
-    def listed(self, live: Live) -> keyring.Entry | None:
+    def listed(self, live: Live) -> Entries:
         """Return what the keyring has of an ApiKey."""
-        return keyring.listed(self.ring, live.ref.namespace, live.ref.name)
+        return self.ring.of(live.ref.namespace, live.ref.name)
 
-    def keys(self, live: Live) -> list[str]:
-        """Return the keys in the Secrets of an ApiKey, the one of its ``secretName`` first.
+    def held(self, live: Live) -> Held | None:
+        """Return the keys of an ApiKey: those in the Secret of its ``secretName``, if it has any.
 
-        Another name makes another Secret with the same key: clients don't notice.
+        Another name makes another Secret with the same keys: clients don't notice.
         """
         named = named_secret(live)
-        found = sorted(self._secrets(live), key=lambda secret: secret.ref != named)
-        return [_key(secret) for secret in found if self._is_trusted(live, secret)]
+        found = sorted(self._secrets(live, named), key=lambda secret: secret.ref != named)
+        readings = (self._read(live, secret) for secret in found)
+        return next((held for held in readings if held.every), None)
 
-    def due(self, live: Live) -> keyring.Entry | None:
-        """Return what the keyring should have of an ApiKey, if anything."""
-        before, keys = self.listed(live), self.keys(live)
-        if before and not keys and self._is_unseen(live):
+    def due(self, live: Live) -> Entries:
+        """Return what the keyring should have of an ApiKey."""
+        before, held = self.listed(live), self.held(live)
+        if before and held is None and self.is_unseen(named_secret(live)):
             return before  # which is not gone
         try:
             owner = accepted(self.context, live)
         except (InvalidObjectError, ScopeNotAllowedError):
-            return before if before and any(map(before.is_of, keys)) else None
-        return keyring.entry(owner, keys[0]) if keys else None
+            return self._kept(before, held or Held())
+        if held is None or owner.spec.suspended:
+            return NOTHING
+        return keyring.entries(owner, held, self.now)
 
-    def unowned(self, live: Live) -> set[Ref]:
-        """Return the Secret that has lost its owner, if it holds the key that is in force."""
-        secret, before = self._named(live), self.listed(live)
-        lost = secret is not None and secret.controller is None
-        return {secret.ref} if secret and lost and before and before.is_of(_key(secret)) else set()
+    def secret(self, ref: Ref) -> Live | None:
+        """Return a Secret, if it is known that there is one."""
+        return self.context.cluster.get(ref) or self.asked.get(ref)
 
-    def _is_unseen(self, live: Live) -> bool:
-        return self._named(live) is None and named_secret(live) not in self.asked
+    def is_unseen(self, ref: Ref) -> bool:
+        """Return whether nothing is known of a Secret, not even that there is none."""
+        return self.secret(ref) is None and ref not in self.asked
 
-    def _named(self, live: Live) -> Live | None:
-        named = named_secret(live)
-        return self.context.cluster.get(named) or self.asked.get(named)
+    def is_ours(self, live: Live, secret: Live) -> bool:
+        """Return whether we made a Secret for an ApiKey, which can have lost its reference to it.
 
-    def _secrets(self, live: Live) -> Iterator[Live]:
+        A reference is not enough but under the name that the spec gives: anybody who may write
+        Secrets can write one.
+        """
+        is_named = secret.ref == named_secret(live)
+        lost = is_named and secret.applied and secret.controller is None
+        return lost or (live.controls(secret) and (secret.applied or is_named))
+
+    def _kept(self, before: Entries, held: Held) -> Entries:
+        there = {keys.digest(key) for key in held.every}
+        return frozenset(e for e in before if e.sha256 in there and not e.has_ended(self.now))
+
+    def _secrets(self, live: Live, named: Ref) -> Iterator[Live]:
         owned = [known for known in self.context.cluster.owned_by(live) if known.ref.kind == SECRET]
         yield from owned
-        named = self._named(live)
-        if named is not None and named.ref not in {known.ref for known in owned}:
-            yield named
+        by_name = self.secret(named)
+        if by_name is not None and named not in {known.ref for known in owned}:
+            yield by_name
 
-    def _is_trusted(self, live: Live, secret: Live) -> bool:
-        """Return whether a Secret says what an ApiKey's key is.
+    def _read(self, live: Live, secret: Live) -> Held:
+        """Return the keys of a Secret, as far as they are the ApiKey's."""
+        held = keys.read_held(secret.object)
+        if secret.ref == named_secret(live) and is_adopted(secret):
+            return Held(held.current, held.previous)
+        ends = {entry.sha256: entry.expires for entry in self.listed(live)}
+        if held.previous_until == inf:  # somebody took the annotation away
+            held = replace(held, previous_until=ends.get(keys.digest(held.previous), 0))
+        return held if self.is_ours(live, secret) else held.only(ends)
 
-        A reference to the owner is not enough but under the name that the spec gives: anybody who
-        may write Secrets can write one.
-        """
-        key, before = _key(secret), self.listed(live)
-        if before and before.is_of(key):
-            return True
-        ours = secret.applied or secret.ref == named_secret(live)
-        return bool(key) and ours and live.controls(secret)
+
+def is_adopted(secret: Live) -> bool:
+    """Return whether a Secret is somebody's who put our label on it: it is read, never written."""
+    ours = secret.controller is not None and secret.controller.group == names.GROUP
+    labels = secret.object["metadata"].get("labels", {})
+    return not ours and not secret.applied and labels.get(names.MANAGED_BY) == names.MANAGER
 
 
 def view(context: Context, asked: Mapping[Ref, Live | None] | None = None) -> View:
     """Return what is known now."""
-    ring = context.cluster.get(keyring_ref(context.settings))
-    return View(context, ring.object if ring else None, asked or {})
+    ring = ring_of(context.cluster.get(keyring_ref(context.settings)))
+    return View(context, ring, context.clock(), asked or {})
+
+
+def ring_of(live: Live | None) -> Keyring:
+    """Return what a keyring's Secret lists."""
+    return _ring(live.wanted) if live else Keyring()
 
 
 def keyring_ref(settings: Settings) -> Ref:
@@ -120,5 +149,7 @@ def keyring_ref(settings: Settings) -> Ref:
     return Ref(SECRET, settings.release_namespace, settings.keyring_secret)
 
 
-def _key(secret: Live) -> str:
-    return keyring.read_field(secret.object, names.API_KEY_FIELD)
+@lru_cache(maxsize=2)
+def _ring(text: bytes) -> Keyring:
+    """Parse a keyring once: every ApiKey looks itself up in it, and there may be thousands."""
+    return keyring.read_keyring(orjson.loads(text))

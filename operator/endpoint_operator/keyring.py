@@ -1,30 +1,28 @@
-"""Keys: made, derived, and listed for the gateway. Pure but for the randomness it is handed.
+"""The keyring: what the gateway is told of every key that it is to accept. Pure.
 
-``apikeys``, ``inforce`` and ``reconcile`` call it. The gateway computes the engine's key by the
-same rule and reads the keyring in the same form; contract tests compare the two. Plain keys appear
-in the Secrets that are made here and nowhere else.
+``apikeys`` and ``inforce`` call it. The gateway reads the document in the same form; a contract
+test compares the two. It has digests of keys and no key.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
-import hmac
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import inf
 from typing import Any, Final
 
 import orjson
 
 from endpoint_operator import names
 from endpoint_operator.api.v1alpha1 import ApiKey
-from endpoint_operator.errors import RootKeyError
+from endpoint_operator.keys import Held, digest, secret_of
 
 Object = dict[str, Any]
+Identity = tuple[str, str]
 
-KEY_BYTES: Final = 32
 EVERYTHING: Final = "*/*"
 VERSION: Final = 1
 
@@ -32,47 +30,87 @@ LARGEST_BYTES: Final = 900 * 1024
 """How long the keyring's text may get: the API server refuses a Secret of more than 1 MiB, and
 with it every later change, also a revocation."""
 
-_KEPT_PARSED: Final = 4
+NEVER: Final = 0
+LATEST: Final = 253402300799
+"""The last second of the year 9999, the last that can be written."""
 
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A key that the gateway accepts: its digest, whose it is, and where it may be used."""
+    """A key that the gateway accepts: its digest, whose it is, where it may be used and how long.
+
+    ``expires`` is in seconds since 1970, or NEVER.
+    """
 
     namespace: str
     name: str
     sha256: str
     endpoints: tuple[str, ...]
+    expires: int = NEVER
 
     @property
-    def owner(self) -> tuple[str, str]:
-        """Namespace and name of the ApiKey, which has one entry."""
+    def owner(self) -> Identity:
+        """Namespace and name of the ApiKey."""
         return self.namespace, self.name
 
     def is_of(self, key: str) -> bool:
         """Return whether this is the digest of a key."""
         return self.sha256 == digest(key)
 
-
-def engine_key(root_key: bytes, uid: str, generation: int) -> str:
-    """Return the key of an endpoint's engines; another generation has another one."""
-    text = f"engine-key/{uid}/{generation}"
-    return "sk-engine-" + hmac.new(root_key, text.encode(), hashlib.sha256).hexdigest()
+    def has_ended(self, now: float) -> bool:
+        """Return whether its time is over."""
+        return NEVER != self.expires <= now
 
 
-def api_key(entropy: bytes) -> str:
-    """Return the text of a key for clients, from 32 random bytes."""
-    return "sk-" + base64.urlsafe_b64encode(entropy).decode().rstrip("=")
+Entries = frozenset[Entry]
+NOTHING: Final[Entries] = frozenset()
 
 
-def digest(key: str) -> str:
-    """Return the SHA-256 of a key, by which the gateway knows it."""
-    return hashlib.sha256(key.encode()).hexdigest()
+@dataclass(frozen=True)
+class Keyring:
+    """What a keyring's Secret lists, by ApiKey."""
+
+    by_owner: Mapping[Identity, Entries] = field(default_factory=dict)
+
+    def of(self, namespace: str, name: str) -> Entries:
+        """Return the entries of an ApiKey."""
+        return self.by_owner.get((namespace, name), NOTHING)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (entry for entries in self.by_owner.values() for entry in entries)
+
+    @cached_property
+    def owners(self) -> Mapping[str, Identity]:
+        """Whose each digest is."""
+        return {entry.sha256: entry.owner for entry in self}
+
+    @cached_property
+    def size(self) -> int:
+        """How much of LARGEST_BYTES is taken."""
+        return _EMPTY_BYTES + _size(self)
+
+    def is_of_another(self, new: Entry) -> bool:
+        """Return whether a key is listed for another ApiKey."""
+        return self.owners.get(new.sha256, new.owner) != new.owner
+
+    def has_room(self, new: Entries) -> bool:
+        """Return whether the entries of one ApiKey fit in beside what others have."""
+        growth = _size(new) - _size({old for entry in new for old in self.of(*entry.owner)})
+        return growth <= max(LARGEST_BYTES - self.size, 0)
 
 
-def entry(owner: ApiKey, key: str) -> Entry:
-    """Return what the gateway needs to know about a key."""
-    return Entry(owner.namespace, owner.name, digest(key), tuple(owner.spec.endpoints))
+def entries(owner: ApiKey, held: Held, now: float) -> Entries:
+    """Return what the gateway is to know of an ApiKey with these keys."""
+    end = owner.spec.expires or inf
+    ends = {held.previous: min(end, held.previous_until), held.upcoming: end, held.current: end}
+    scope = tuple(owner.spec.endpoints)
+    return frozenset(
+        Entry(
+            owner.namespace, owner.name, digest(key), scope, NEVER if until == inf else int(until)
+        )
+        for key, until in ends.items()
+        if key and until > now
+    )
 
 
 def may_have_scope(owner: ApiKey, release_namespace: str) -> bool:
@@ -80,145 +118,95 @@ def may_have_scope(owner: ApiKey, release_namespace: str) -> bool:
     return EVERYTHING not in owner.spec.endpoints or owner.namespace == release_namespace
 
 
-def keyring_secret(namespace: str, name: str, entries: Iterable[Entry]) -> Object:
+def keyring_secret(namespace: str, name: str, listed: Iterable[Entry]) -> Object:
     """Return the Secret that tells the gateway which keys it accepts; sorted, so stable."""
-    keys = [_as_json(known) for known in sorted(entries)]
+    keys = [_as_json(known) for known in sorted(listed)]
     text = orjson.dumps({"version": VERSION, "keys": keys}).decode()
-    return _secret(namespace, name, {names.KEYRING_FIELD: text})
+    return secret_of(namespace, name, {names.KEYRING_FIELD: text})
 
 
-def read_keyring(secret: Object | None) -> frozenset[Entry]:
-    """Return the entries of a keyring Secret; none where it is missing or damaged."""
-    return frozenset(_by_owner(secret).values())
+def read_keyring(secret: Object | None) -> Keyring:
+    """Return what a keyring's Secret lists; nothing where it is missing or damaged."""
+    try:
+        text = base64.b64decode((secret or {})["data"][names.KEYRING_FIELD])
+        return Keyring(_by_owner(_as_entry(key) for key in orjson.loads(text)["keys"]))
+    except (ValueError, KeyError, TypeError):
+        return Keyring()  # it is written anew
 
 
-def listed(secret: Object | None, namespace: str, name: str) -> Entry | None:
-    """Return the entry that a keyring Secret has for an ApiKey."""
-    return _by_owner(secret).get((namespace, name))
+def undisputed(wanted: Collection[Entry], before: Keyring) -> set[Entry]:
+    """Return the entries whose key is no other ApiKey's.
+
+    A key that two hold, which can be one that was given and not made, is of the one for which it is
+    listed already: nobody takes it away who learns it.
+    """
+    listed = {new for new in wanted if before.owners.get(new.sha256) == new.owner}
+    owners: dict[str, Identity] = {}
+    for new in [*sorted(listed), *sorted(set(wanted) - listed)]:
+        owners.setdefault(new.sha256, new.owner)
+    return {new for new in wanted if owners[new.sha256] == new.owner}
 
 
 def fitting(wanted: Iterable[Entry], before: Iterable[Entry]) -> set[Entry]:
     """Return the entries of a keyring that is not longer than allowed.
 
-    Where it would be, what is removed or narrowed counts; then those that are in it already come
-    before new ones, and one whose scope no longer fits keeps the scope it has.
+    Where it would be, what is removed or narrowed counts; then ApiKeys that are in it already come
+    before new ones, and one whose change does not fit keeps what it has.
     """
-    every = {new.owner: new for new in wanted}
+    every = _by_owner(wanted)
     room = LARGEST_BYTES - _EMPTY_BYTES
     if sum(map(_size, every.values())) <= room:
-        return set(every.values())
-    known = {old.owner: old for old in before if old.owner in every}
-    fits = {o: old for o, old in known.items() if old.sha256 == every[o].sha256}
+        return {entry for new in every.values() for entry in new}
+    known = {owner: old for owner, old in _by_owner(before).items() if owner in every}
+    fits = {owner: _still_wanted(old, every[owner]) for owner, old in known.items()}
     room -= sum(map(_size, fits.values()))
 
-    def rank(new: Entry) -> tuple[bool, int, Entry]:
-        return new.owner not in known, _growth(known.get(new.owner, new), new), new
+    def rank(owner: Identity) -> tuple[bool, int, Identity]:
+        return owner not in known, _size(every[owner]) - _size(known.get(owner, NOTHING)), owner
 
-    for new in sorted(every.values(), key=rank):
-        growth = _growth(fits.get(new.owner), new)
+    for owner in sorted(every, key=rank):
+        growth = _size(every[owner]) - _size(fits.get(owner, NOTHING))
         if growth <= max(room, 0):
-            fits[new.owner] = new
+            fits[owner] = every[owner]
             room -= growth
-    return set(fits.values())
+    return {entry for kept in fits.values() for entry in kept}
 
 
-def has_room(secret: Object | None, new: Entry) -> bool:
-    """Return whether an entry fits into a keyring beside what is in it."""
-    text = _text(secret)
-    length = len(text) // 4 * 3 - text[-2:].count("=")
-    return _growth(listed(secret, *new.owner), new) <= max(LARGEST_BYTES - length, 0)
-
-
-def api_key_secret(owner: ApiKey, key: str) -> Object:
-    """Return the Secret that holds the key of an ApiKey, and is deleted with it."""
-    secret = _secret(owner.namespace, owner.secret_name, {names.API_KEY_FIELD: key})
-    reference = names.owner_reference("ApiKey", owner.name, owner.uid)
-    return secret | {"metadata": secret["metadata"] | {"ownerReferences": [reference]}}
-
-
-def root_key_secret(namespace: str, name: str, entropy: bytes) -> Object:
-    """Return the Secret with a new root key, from 32 random bytes."""
-    text = base64.b64encode(entropy).decode()
-    return _secret(namespace, name, {}) | {"data": {names.ROOT_KEY_FIELD: text}}
-
-
-def read_root_key(secret: Object) -> bytes:
-    """Return the root key. Raises RootKeyError if the Secret has no usable one."""
-    try:
-        key = base64.b64decode(secret["data"][names.ROOT_KEY_FIELD], validate=True)
-    except (KeyError, TypeError, binascii.Error):
-        key = b""
-    if len(key) < KEY_BYTES:
-        where = f"{secret['metadata']['namespace']}/{secret['metadata']['name']}"
-        raise RootKeyError(
-            f"Secret {where}: data.{names.ROOT_KEY_FIELD} must hold {KEY_BYTES} random bytes;"
-            " restore it from a backup, or delete the Secret: a new key is made at the next start"
-            " and every engine restarts with it"
-        )
-    return key
-
-
-def read_field(secret: Object | None, field: str) -> str:
-    """Return a field of a Secret as text; empty where it is missing or no text."""
-    try:
-        return base64.b64decode((secret or {})["data"][field]).decode()
-    except (KeyError, TypeError, ValueError):
-        return ""
+def _still_wanted(old: Entries, new: Entries) -> Entries:
+    """Return what may stay of an ApiKey's entries as it is, but for its end."""
+    ends = {entry.sha256: entry.expires for entry in new}
+    return frozenset(
+        Entry(*entry.owner, entry.sha256, entry.endpoints, ends[entry.sha256])
+        for entry in old
+        if entry.sha256 in ends
+    )
 
 
 def _as_json(known: Entry) -> Object:
+    end = {} if known.expires == NEVER else {"expires": known.expires}
     return {
         "sha256": known.sha256,
         "namespace": known.namespace,
         "name": known.name,
         "endpoints": list(known.endpoints),
-    }
+    } | end
 
 
-def _size(known: Entry) -> int:
-    return len(orjson.dumps(_as_json(known))) + 1  # the comma
+def _as_entry(key: Object) -> Entry:
+    end = key.get("expires", NEVER)
+    return Entry(key["namespace"], key["name"], key["sha256"], tuple(key["endpoints"]), end)
 
 
 _EMPTY_BYTES: Final = len(orjson.dumps({"version": VERSION, "keys": []}))
 
 
-def _growth(old: Entry | None, new: Entry) -> int:
-    return _size(new) - (_size(old) if old else 0)
+def _size(listed: Iterable[Entry]) -> int:
+    """Return the room that entries take: with an end each, so that one can always be given."""
+    return sum(len(orjson.dumps(_as_json(replace(e, expires=LATEST)))) + 1 for e in listed)
 
 
-def _by_owner(secret: Object | None) -> Mapping[tuple[str, str], Entry]:
-    return _parsed(_text(secret))
-
-
-def _text(secret: Object | None) -> str:
-    """Return a keyring's text as the Secret has it: in base 64."""
-    return str(((secret or {}).get("data") or {}).get(names.KEYRING_FIELD, ""))
-
-
-@lru_cache(maxsize=_KEPT_PARSED)
-def _parsed(encoded: str) -> Mapping[tuple[str, str], Entry]:
-    """Parse a keyring once: every ApiKey looks itself up in it, and there may be thousands."""
-    try:
-        keys = [_as_entry(key) for key in orjson.loads(base64.b64decode(encoded))["keys"]]
-    except (ValueError, KeyError, TypeError):
-        keys = []  # it is written anew
-    return {known.owner: known for known in keys}
-
-
-def _as_entry(key: Object) -> Entry:
-    return Entry(key["namespace"], key["name"], key["sha256"], tuple(key["endpoints"]))
-
-
-def _secret(namespace: str, name: str, texts: dict[str, str]) -> Object:
-    data = {field: base64.b64encode(text.encode()).decode() for field, text in texts.items()}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {names.MANAGED_BY: names.MANAGER},
-        },
-        "type": "Opaque",
-        "data": data,
-    }
+def _by_owner(listed: Iterable[Entry]) -> dict[Identity, Entries]:
+    found = defaultdict(set)
+    for entry in listed:
+        found[entry.owner].add(entry)
+    return {owner: frozenset(entries) for owner, entries in found.items()}

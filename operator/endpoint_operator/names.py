@@ -24,6 +24,10 @@ APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 SPEC_HASH: Final = f"{GROUP}/spec-hash"
 DEFAULT_IMAGE: Final = f"{GROUP}/default-image"
 
+ROTATION: Final = f"{GROUP}/rotation"
+PREVIOUS_UNTIL: Final = f"{GROUP}/previous-until"
+NEXT_FROM: Final = f"{GROUP}/next-from"
+
 REVISION: Final = f"{GROUP}/revision"
 """On pods and their template: its digest, by which pods of the current spec are known."""
 
@@ -38,7 +42,10 @@ START_FIELD: Final = "sitecustomize.py"
 """Python itself looks for a module of this name."""
 KEYRING_FIELD: Final = "keyring.json"
 ROOT_KEY_FIELD: Final = "root-key"
+PREVIOUS_ROOT_KEY_FIELD: Final = "previous-root-key"
 API_KEY_FIELD: Final = "api-key"
+PREVIOUS_API_KEY_FIELD: Final = "previous-api-key"
+NEXT_API_KEY_FIELD: Final = "next-api-key"
 
 LONGEST_ENDPOINT_NAME: Final = 40
 LONGEST_API_KEY_NAME: Final = 63

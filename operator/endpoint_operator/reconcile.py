@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from endpoint_operator import keyring, names, status
+from endpoint_operator import keys, names, status
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint, parse_endpoint
 from endpoint_operator.cache import Live, Object, Ref
 from endpoint_operator.children import converge
@@ -93,7 +93,7 @@ def _facts(context: Context, endpoint: InferenceEndpoint, live: Live) -> status.
 def _inputs(context: Context, endpoint: InferenceEndpoint, image: str) -> Inputs:
     return Inputs(
         image=image,
-        engine_key=keyring.engine_key(
+        engine_key=keys.engine_key(
             context.root_key, endpoint.uid, endpoint.spec.engine.key_generation
         ),
         gateway_host=context.settings.gateway_host,

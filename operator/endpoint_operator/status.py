@@ -50,7 +50,10 @@ SUSPENDED: Final = "Suspended"
 
 IN_FORCE: Final = "InForce"
 PENDING: Final = "Pending"
+EXPIRED: Final = "Expired"
 SCOPE_NOT_ALLOWED: Final = "ScopeNotAllowed"
+KEY_MISSING: Final = "KeyMissing"
+KEY_IN_USE: Final = "KeyInUse"
 KEYRING_FULL: Final = "KeyringFull"
 
 LONGEST_MESSAGE: Final = 4096

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -12,53 +13,22 @@ from endpoint_operator import keyring, names
 from endpoint_operator.cache import Ref
 from helpers import builders
 from helpers.live_cluster import LiveCluster
+from helpers.live_keys import RING, entries_of, in_force, key_of, lists, manifest, says
 from helpers.operator_process import NAMESPACE, OperatorProcess
 
 Object = dict[str, Any]
 
-RING = Ref("Secret", NAMESPACE, "vllm-endpoints-keyring")
-ROOT_KEY = Ref("Secret", NAMESPACE, "vllm-endpoints-root-key")
-
 pytestmark = pytest.mark.usefixtures("operator")
-
-
-def manifest(name: str, namespace: str, **spec: Any) -> Object:
-    body = builders.api_key(name, namespace, **spec)
-    return body | {"metadata": {"name": name, "namespace": namespace}}
-
-
-def key_of(secret: Object) -> str:
-    return keyring.read_field(secret, "api-key")
-
-
-def lists(namespace: str, *texts: str) -> Any:
-    """Return whether a keyring has exactly these keys of a namespace."""
-    wanted = {hashlib.sha256(text.encode()).hexdigest() for text in texts}
-
-    def check(secret: Object) -> bool:
-        entries = keyring.read_keyring(secret)
-        return {entry.sha256 for entry in entries if entry.namespace == namespace} == wanted
-
-    return check
 
 
 def has_scope(namespace: str, name: str, endpoints: tuple[str, ...]) -> Callable[[Object], bool]:
     """Return whether a keyring has a key of this scope."""
 
     def check(secret: Object) -> bool:
-        entry = keyring.listed(secret, namespace, name)
-        return entry is not None and entry.endpoints == endpoints
+        listed = keyring.read_keyring(secret).of(namespace, name)
+        return {entry.endpoints for entry in listed} == {endpoints}
 
     return check
-
-
-async def in_force(cluster: LiveCluster, namespace: str, name: str = "ci") -> str:
-    """Wait until a key is in force; return it."""
-    await cluster.eventually(
-        Ref("ApiKey", namespace, name),
-        lambda body: builders.condition_of(body, "Ready").get("status") == "True",
-    )
-    return key_of(await cluster.must_get(Ref("Secret", namespace, f"{name}-api-key")))
 
 
 async def test_a_new_key_has_a_secret_and_is_in_the_keyring(
@@ -68,20 +38,27 @@ async def test_a_new_key_has_a_secret_and_is_in_the_keyring(
     key = await in_force(cluster, namespace)
     assert key.startswith("sk-")
     secret = await cluster.eventually(RING, lists(namespace, key))
-    (entry,) = [entry for entry in keyring.read_keyring(secret) if entry.namespace == namespace]
+    (entry,) = entries_of(secret, namespace)
     assert entry.endpoints == ("qwen",)
     assert key not in str(secret)
 
 
-async def test_a_deleted_key_is_revoked_within_two_seconds(
-    cluster: LiveCluster, namespace: str
+async def test_a_deleted_key_is_revoked_at_once(
+    cluster: LiveCluster, namespace: str, record_property: Callable[[str, object], None]
 ) -> None:
-    await cluster.create(manifest("ci", namespace))
-    await cluster.create(manifest("other", namespace))
-    await in_force(cluster, namespace)
-    other = await in_force(cluster, namespace, "other")
-    await cluster.delete(Ref("ApiKey", namespace, "ci"))
-    await cluster.eventually(RING, lists(namespace, other), within=2)
+    """Two seconds are for all of the way to the last gateway, and this is the first half of it."""
+    names_ = [f"k{number}" for number in range(10)]
+    for name in names_:
+        await cluster.create(manifest(name, namespace))
+    texts = {name: await in_force(cluster, namespace, name) for name in names_}
+    took = []
+    for name in names_:
+        began = asyncio.get_running_loop().time()
+        await cluster.delete(Ref("ApiKey", namespace, name))
+        del texts[name]
+        await cluster.eventually(RING, lists(namespace, *texts.values()), within=1)
+        took.append(asyncio.get_running_loop().time() - began)
+    record_property("revocation_ms", round(statistics.median(took) * 1000))
 
 
 async def test_a_lost_secret_is_made_again_and_the_lost_key_revoked(
@@ -120,7 +97,7 @@ async def test_a_secret_of_somebody_else_is_never_touched(
     await cluster.create(manifest("ci", namespace))
     await cluster.eventually(
         Ref("ApiKey", namespace, "ci"),
-        lambda body: builders.condition_of(body, "Ready").get("reason") == "NameConflict",
+        says("NameConflict"),
     )
     assert await cluster.versions(Ref("Secret", namespace, "ci-api-key")) == before
 
@@ -183,9 +160,7 @@ async def test_a_refused_scope_leaves_what_was_accepted_last_in_force(
     key = await in_force(cluster, namespace)
     ref = Ref("ApiKey", namespace, "ci")
     await cluster.patch(ref, {"spec": {"endpoints": ["*/*"]}})
-    body = await cluster.eventually(
-        ref, lambda body: builders.condition_of(body, "Ready").get("reason") == "ScopeNotAllowed"
-    )
+    body = await cluster.eventually(ref, says("ScopeNotAllowed"))
     assert "stays in force" in builders.condition_of(body, "Ready")["message"]
     ring = await cluster.must_get(RING)
     assert lists(namespace, key)(ring)
@@ -199,7 +174,7 @@ async def test_only_the_release_namespace_may_allow_every_endpoint(
     await cluster.create(manifest("root", NAMESPACE, endpoints=["*/*"]))
     await cluster.eventually(
         Ref("ApiKey", namespace, "ci"),
-        lambda body: builders.condition_of(body, "Ready").get("reason") == "ScopeNotAllowed",
+        says("ScopeNotAllowed"),
     )
     await in_force(cluster, NAMESPACE, "root")
     await cluster.delete(Ref("ApiKey", NAMESPACE, "root"))
@@ -212,30 +187,3 @@ async def test_the_keyring_heals(cluster: LiveCluster, namespace: str) -> None:
     await cluster.eventually(RING, lists(namespace, key))
     await cluster.delete(RING)
     await cluster.eventually(RING, lists(namespace, key))
-
-
-async def test_a_deleted_root_key_comes_back_unchanged(cluster: LiveCluster) -> None:
-    before = await cluster.must_get(ROOT_KEY)
-    await cluster.delete(ROOT_KEY)
-    after = await cluster.eventually(
-        ROOT_KEY, lambda body: body["metadata"]["uid"] != before["metadata"]["uid"]
-    )
-    assert after["data"] == before["data"]
-
-
-async def test_another_root_key_ends_the_operator_with_a_line(
-    cluster: LiveCluster, operator: OperatorProcess
-) -> None:
-    before = await cluster.must_get(ROOT_KEY)
-    await cluster.patch(ROOT_KEY, {"data": {"root-key": "eHh4" * 12}})
-
-    async def has_ended() -> bool:
-        return not operator.is_running()
-
-    try:
-        await cluster.until(has_ended, what="the operator to end")
-    finally:
-        await cluster.patch(ROOT_KEY, {"data": before["data"]})
-    assert "Traceback" not in operator.log()[-1000:]
-    assert operator.log().splitlines()[-1].startswith("Secret vllm-system/vllm-endpoints-root-key")
-    await operator.start()

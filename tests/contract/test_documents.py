@@ -7,6 +7,8 @@ the operator makes to what the gateway reads it with.
 from __future__ import annotations
 
 import base64
+from hashlib import sha256
+from math import inf
 from typing import Any
 
 import pytest
@@ -16,9 +18,10 @@ from hypothesis import strategies as st
 
 from endpoint_gateway import discovery, objects
 from endpoint_gateway.catalog import Endpoint, Keyring
-from endpoint_operator import keyring, names, status
+from endpoint_operator import keyring, keys, names, status
 from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
 from endpoint_operator.desired import desired_objects
+from endpoint_operator.keys import Held, RootKey
 from helpers import golden
 from helpers.tree import ROOT
 
@@ -41,13 +44,13 @@ def as_gateway_reads(*entries: keyring.Entry) -> Keyring:
     generation=st.integers(min_value=1),
 )
 def test_both_derive_the_same_key_for_an_engine(root_key: bytes, uid: str, generation: int) -> None:
-    operators = keyring.engine_key(root_key, uid, generation)
+    operators = keys.engine_key(root_key, uid, generation)
     assert operators == objects.engine_key(root_key, uid, generation)
 
 
 def test_the_key_of_an_engine_never_changes_with_a_release() -> None:
     # an operator that derives another one would restart every engine of every user
-    key = keyring.engine_key(bytes(range(32)), "5a3c6e1e-0000-4000-8000-000000000000", 1)
+    key = keys.engine_key(bytes(range(32)), "5a3c6e1e-0000-4000-8000-000000000000", 1)
     assert key == "sk-engine-3ef1163ef63eb2b3201c11387ef6ab958e593cb72e0fca9b8be71ab8628c60e8"
 
 
@@ -69,8 +72,8 @@ def test_the_key_of_an_engine_never_changes_with_a_release() -> None:
 def test_a_key_in_the_keyring_opens_what_its_object_says(
     namespace: str, scope: list[str], opened: set[str]
 ) -> None:
-    entry = keyring.entry(api_key(namespace, scope), "sk-secret")
-    (key,) = as_gateway_reads(entry).values()
+    listed = keyring.entries(api_key(namespace, scope), Held("sk-secret"), now=0)
+    (key,) = as_gateway_reads(*listed).values()
     endpoints = [
         Endpoint("team-a", "qwen"),
         Endpoint("team-a", "llama"),
@@ -80,8 +83,34 @@ def test_a_key_in_the_keyring_opens_what_its_object_says(
     assert {e.qualified_name for e in endpoints if key.may_use(e)} == opened
 
 
+@pytest.mark.parametrize(
+    ("expires_at", "previous_until", "ends"),
+    [
+        (None, 2000000000.0, {"sk-1": inf, "sk-0": 2000000000}),
+        ("2027-01-01T00:00:00Z", 2000000000.0, {"sk-1": 1798761600, "sk-0": 1798761600}),
+        ("2027-01-01T00:00:00Z", 1700000000.0, {"sk-1": 1798761600, "sk-0": 1700000000}),
+        ("9999-12-31T23:59:59Z", inf, {"sk-1": 253402300799, "sk-0": 253402300799}),
+    ],
+)
+def test_each_key_ends_at_the_gateway_when_its_object_says(
+    expires_at: str | None, previous_until: float, ends: dict[str, float]
+) -> None:
+    spec = ApiKeySpec(endpoints=["*"], expires_at=expires_at)
+    held = Held("sk-1", "sk-0", previous_until=previous_until)
+    listed = keyring.entries(ApiKey("team-a", "ci", "uid", 1, spec), held, now=0)
+    read = as_gateway_reads(*listed)
+    assert {key: read[sha256(key.encode()).digest()].expires for key in ends} == ends
+    assert len(read) == len(ends)
+
+
 def test_an_empty_keyring_opens_nothing() -> None:
     assert as_gateway_reads() == {}
+
+
+@pytest.mark.parametrize("before", [b"", b"o" * 32])
+def test_the_root_keys_of_the_secret_are_those_that_the_gateway_takes(before: bytes) -> None:
+    secret = keys.root_key_secret(RELEASE_NAMESPACE, "root-key", RootKey(b"n" * 32, before))
+    assert objects.parse_root_keys(secret) == ((b"n" * 32, before) if before else (b"n" * 32,))
 
 
 # -- endpoints and their replicas --------------------------------------------------------------

@@ -6,10 +6,14 @@ import itertools
 
 import pytest
 
-from endpoint_operator.context import Context
+from endpoint_operator.context import Context, InUse
+from endpoint_operator.keys import RootKey
 from endpoint_operator.settings import Settings
 from helpers.builders import RELEASE_NAMESPACE
 from helpers.memory_cluster import MakeContext, MemoryCluster
+
+NOON = 1795262400.0
+"""2026-11-21T12:00:00Z"""
 
 
 @pytest.fixture
@@ -32,8 +36,8 @@ def make_context(settings: Settings) -> MakeContext:
         return Context(
             cluster=cluster,
             settings=settings,
-            root_key=b"r" * 32,
-            now=lambda: "2026-11-21T12:00:00Z",
+            in_use=InUse(RootKey(b"r" * 32)),
+            clock=lambda: NOON,
             entropy=lambda size: next(rolls).to_bytes(size, "big"),
         )
 

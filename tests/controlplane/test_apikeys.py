@@ -7,48 +7,14 @@ from typing import Any
 import pytest
 
 from endpoint_operator import keyring, names
-from endpoint_operator.apikeys import KEYRING, reconcile_api_key, reconcile_keyring
 from endpoint_operator.cache import Ref
+from endpoint_operator.listing import KEYRING
 from helpers import builders
-from helpers.memory_cluster import MakeContext, MemoryCluster
+from helpers.key_story import KEY, RING, SECRET, Story
+from helpers.memory_cluster import MakeContext
 from kube_api import Forbidden, Unavailable
 
 Object = dict[str, Any]
-
-KEY = Ref("ApiKey", "team-a", "ci")
-SECRET = Ref("Secret", "team-a", "ci-api-key")
-RING = Ref("Secret", builders.RELEASE_NAMESPACE, "vllm-endpoints-keyring")
-
-
-class Story:
-    """ApiKeys on a cluster; ``settle`` follows what the stories ask to look at next."""
-
-    def __init__(self, make_context: MakeContext, *objects: Object) -> None:
-        self.cluster = MemoryCluster(*objects)
-        self.context = make_context(self.cluster)
-
-    async def settle(self, *refs: Ref) -> list[tuple[str, Ref]]:
-        """Reconcile these and what follows from them; return the writes."""
-        self.cluster.writes.clear()
-        waiting = list(refs or (KEY,))
-        for _ in range(1000):
-            if not waiting:
-                return list(self.cluster.writes)
-            ref = waiting.pop(0)
-            story = reconcile_keyring if ref == KEYRING else reconcile_api_key
-            then = (await story(self.context, ref)).then
-            waiting += [other for other in then if other not in waiting]
-        raise AssertionError("it never settles")
-
-    def ready(self, ref: Ref = KEY) -> Object:
-        return builders.condition_of(self.cluster.stored(ref), "Ready")
-
-    def listed(self) -> set[tuple[str, str]]:
-        entries = keyring.read_keyring(self.cluster.stored(RING))
-        return {(entry.namespace, entry.name) for entry in entries}
-
-    def key(self, ref: Ref = SECRET) -> str:
-        return keyring.read_field(self.cluster.stored(ref), "api-key")
 
 
 @pytest.fixture

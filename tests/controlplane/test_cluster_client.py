@@ -10,9 +10,8 @@ from aiohttp import web
 
 from endpoint_operator import names
 from endpoint_operator.cache import Live, Ref
-from endpoint_operator.cluster import ApiCluster, release_secrets
+from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.errors import MissingKindError
-from endpoint_operator.settings import Settings
 from helpers import builders
 from helpers.scripted_api import Reply, ScriptedApi, answer, failure, scripted_api
 from kube_api import Conflict
@@ -230,14 +229,10 @@ async def test_a_child_that_lost_its_owner_is_forgotten_unless_we_know_better(
     assert cluster.get(CONFIG) is None
 
 
-async def test_the_two_secrets_of_the_release_need_no_owner(settings: Settings) -> None:
-    async with scripted_api() as (_, client):
-        cluster = ApiCluster(client, release_secrets(settings))
-        for ref in release_secrets(settings):
-            body = config(5, owner=None)
-            meta = body["metadata"] | {"namespace": ref.namespace, "name": ref.name}
-            observed(cluster, body | {"kind": "Secret", "metadata": meta})
-            assert cluster.get(ref) is not None
+async def test_a_secret_needs_no_owner_to_concern_us(played: Played) -> None:
+    _, cluster = played
+    secret = observed(cluster, config(5, owner=None) | {"kind": "Secret"})
+    assert cluster.get(secret.ref) is secret
 
 
 async def test_a_cluster_without_our_kinds_is_told_what_to_install(played: Played) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from endpoint_operator import names
 from endpoint_operator.__main__ import leaves
-from endpoint_operator.apikeys import KEYRING
 from endpoint_operator.cache import Live, Ref, slim
 from endpoint_operator.controller import concerned, longest_pause
 from endpoint_operator.errors import SettingsError
+from endpoint_operator.listing import KEYRING
 from endpoint_operator.rootkey import ROOT_KEY
 from endpoint_operator.settings import Settings, load_settings
 from endpoint_operator.telemetry import JsonFormatter, bound
@@ -139,7 +139,12 @@ def secret(name: str, namespace: str) -> Live:
         pytest.param(secret("keyring", "vllm-system"), [KEYRING], id="the keyring"),
         pytest.param(secret("root-key", "vllm-system"), [ROOT_KEY], id="the root key"),
         pytest.param(owned("Service", "Other"), [], id="child of somebody else"),
-        pytest.param(secret("x", "team-a"), [], id="nobody's"),
+        pytest.param(secret("x", "team-a"), [KEYRING], id="a secret that may be adopted"),
+        pytest.param(
+            owned("Secret", "InferenceEndpoint"),
+            [Ref("InferenceEndpoint", "team-a", "owner")],
+            id="of an engine",
+        ),
     ],
 )
 def test_a_change_wakes_what_it_concerns(live: Live, expected: list[Ref]) -> None:

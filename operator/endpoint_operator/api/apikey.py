@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Final
 
 from pydantic import Field
 
 from endpoint_operator import names
-from endpoint_operator.api import rules
+from endpoint_operator.api import rules, values
 from endpoint_operator.api.fields import Duration, ObjectName, Strict
 
 _SCOPE: Final = rules.matches(
@@ -62,4 +61,4 @@ class ApiKeySpec(Strict):
     @property
     def expires(self) -> float | None:
         """When the key ends, in seconds since 1970; None if it does not."""
-        return datetime.fromisoformat(self.expires_at).timestamp() if self.expires_at else None
+        return values.since_1970(self.expires_at) if self.expires_at else None

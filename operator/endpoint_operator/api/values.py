@@ -1,4 +1,4 @@
-"""Durations and quantities as users write them, turned into numbers and back.
+"""Durations, quantities and times as users write them, turned into numbers and back.
 
 Durations are Go's (``10m``, ``1h30m``), quantities Kubernetes' (``500m``, ``16Gi``). The canonical
 form is the one that the API server stores, so that what we send compares equal to what we read.
@@ -7,6 +7,7 @@ form is the one that the API server stores, so that what we send compares equal 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
 
@@ -28,6 +29,16 @@ def seconds(duration: str) -> int:
     if not re.fullmatch(DURATION_PATTERN, duration):
         raise ValueError(f"not a duration: {duration!r}")
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)(.)", duration))
+
+
+def since_1970(time: str) -> float:
+    """Return a time such as ``2027-01-01T00:00:00Z`` in seconds. Raises ValueError."""
+    return datetime.fromisoformat(time).timestamp()
+
+
+def time_text(seconds: float) -> str:
+    """Return a time in seconds since 1970 as text, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def amount(quantity: str) -> Fraction:
