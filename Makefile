@@ -11,9 +11,14 @@ ENVIRONMENT := .venv/.made
 # runs a module that needs no package, before there is an environment or without one
 TOOL := python=$$(hack/python-env) && "$$python" -m
 TIERS := controlplane dataplane contract cluster e2e
-CODE := operator gateway kube hack tests
+CODE := operator gateway kube hack bench tests
 # local: a single-node cluster of processes of this machine, as root; kind: the same in Docker
 RUNTIME ?= local
+# what `make bench-operator` measures: numbers of endpoints, seconds of idleness, edits, runs of each
+N ?= 1000 2000
+IDLE ?= 60
+EDITS ?= 200
+ROUNDS ?= 2
 
 .PHONY: help
 help: ## list the targets
@@ -101,6 +106,10 @@ tools: ## compile the programs of the local cluster, helm among them; cached (GR
 .PHONY: images
 images: ## build the images of operator and gateway without Docker, and print where the archives are
 	@$(TOOL) hack.images operator gateway
+
+.PHONY: bench-operator
+bench-operator: $(ENVIRONMENT) ## our operator beside one in Go, half an hour (N="1000 2000" IDLE=60 seconds EDITS=200 ROUNDS=2)
+	@PYTHONPATH=tests $(BIN)/python -m bench.operator --endpoints $(N) --idle $(IDLE) --edits $(EDITS) --rounds $(ROUNDS)
 
 .PHONY: clean
 clean: ## remove what was made here; the caches outside the clone stay

@@ -19,7 +19,10 @@ def start_api(layout: Layout, settings: Settings, processes: Processes, cache: C
     """Start the API server and its store where they don't run."""
     table = {
         "etcd": ("etcd", _etcd(layout, settings)),
-        "apiserver": ("kube-apiserver", _apiserver(layout.pki, settings)),
+        "apiserver": (
+            "kube-apiserver",
+            [*_apiserver(layout.pki, settings), *_audit(layout, settings)],
+        ),
     }
     _start(table, processes, cache)
 
@@ -106,6 +109,12 @@ def _aggregation(pki: Path) -> list[str]:
         f"--proxy-client-key-file={pki}/front.key",
         "--enable-aggregator-routing=true",
     ]
+
+
+def _audit(layout: Layout, settings: Settings) -> list[str]:
+    if not settings.audit_policy:
+        return []
+    return [f"--audit-policy-file={settings.audit_policy}", f"--audit-log-path={layout.audit_log}"]
 
 
 def _controllers(layout: Layout, settings: Settings) -> list[str]:

@@ -101,6 +101,8 @@ class Cluster:
         controlplane.start_api(self.layout, settings, self.processes, self.cache)
         with step("API server ready"):
             self._wait(f"the API server (see {self.processes.log_file('apiserver')})", "/readyz")
+        if not settings.controllers:
+            return
         controlplane.start_controllers(self.layout, settings, self.processes, self.cache)
         with step("controllers ready"):
             account = "/api/v1/namespaces/default/serviceaccounts/default"

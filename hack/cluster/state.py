@@ -32,11 +32,17 @@ FREE_PORTS = range(20000, 30000)
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked ``up`` for."""
+    """What the user asked ``up`` for.
+
+    Benchmarks leave the controllers out, and give the path of an audit policy: what it selects of
+    the API server's requests is then in ``log/audit.log``.
+    """
 
     node: bool = True
     ingress: bool = False
     gpus: int = 0
+    controllers: bool = True
+    audit_policy: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Settings:
     address: str
     ports: dict[str, int]
     boot_id: str
+    controllers: bool = True
+    audit_policy: str = ""
 
     @property
     def url(self) -> str:
@@ -84,6 +92,11 @@ class Layout:
     def log_dir(self) -> Path:
         """One log file per component."""
         return self.dir / "log"
+
+    @property
+    def audit_log(self) -> Path:
+        """The API server's record of requests, where one was asked for: a line of JSON for each."""
+        return self.log_dir / "audit.log"
 
     @property
     def run_dir(self) -> Path:
@@ -175,7 +188,14 @@ def decide(layout: Layout, options: Options) -> Settings:
         ports: dict[str, int] = {}
         for name in dict.fromkeys([*names, *preferred]):
             ports[name] = _free_port(preferred.get(name), taken | set(ports.values()))
-        settings = Settings(node=options.node, address=address, ports=ports, boot_id=boot_id())
+        settings = Settings(
+            node=options.node,
+            address=address,
+            ports=ports,
+            boot_id=boot_id(),
+            controllers=options.controllers,
+            audit_policy=options.audit_policy,
+        )
         layout.save(settings)
     return settings
 

@@ -13,7 +13,8 @@ TOP_LEVEL = {
     *(".ci", ".dockerignore", ".gitignore", ".importlinter", ".pre-commit-config.yaml"),
     *("AGENTS.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"),
     *("Makefile", "pyproject.toml", "requirements", "kind-config.yaml"),
-    *("operator", "gateway", "kube", "crds", "charts", "hack", "examples", "docs", "tests"),
+    *("operator", "gateway", "kube", "crds", "charts", "examples"),
+    *("hack", "bench", "docs", "tests"),
 }
 TIERS = ["controlplane", "dataplane", "contract", "cluster", "e2e"]
 

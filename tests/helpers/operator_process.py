@@ -60,7 +60,7 @@ class OperatorProcess:
         self._identity = identity  # a container that starts again is in the same pod
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self.liveness_port = _free_port()
+        self.liveness_port = free_port()
 
     def twin(self, identity: str) -> OperatorProcess:
         """Return another operator with the same rights, which is not started yet."""
@@ -146,7 +146,8 @@ class OperatorProcess:
         return self._process
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""Repeatable benchmarks, each with the peers that it is compared to (``make help``)."""
