@@ -182,7 +182,7 @@ def test_a_private_authority_is_trusted_by_every_library() -> None:
         for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
     }
     assert paths == {"/etc/vllm/ca.crt"}
-    assert "SSL_CERT_FILE" not in variables(engine())
+    assert "SSL_CERT_FILE" not in variables(engine(administered(ca_bundle="\n")))
 
 
 # -- cache ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ quantities are in its own form; else each reconcile would find a difference and 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 from endpoint_operator.api import values
@@ -70,6 +71,9 @@ def _is_left_out(field: str, value: Any) -> bool:
 def _quantity(value: Any) -> Any:
     """Return a quantity in its canonical form; what is none, or of a rarer form, as it is."""
     try:
-        return values.canonical_quantity(str(value))
+        return _canonical_quantity(str(value))
     except ValueError:
         return value
+
+
+_canonical_quantity = lru_cache(1024)(values.canonical_quantity)  # exact arithmetic takes its time

@@ -40,7 +40,7 @@ def files(spec: InferenceEndpointSpec, inputs: Inputs) -> Files:
         names.CA_FIELD: inputs.defaults.ca_bundle,
         names.START_FIELD: start_file(),
     }
-    return {name: text for name, text in every.items() if text}
+    return {name: text for name, text in every.items() if text and not text.isspace()}
 
 
 @cache
