@@ -42,15 +42,17 @@ def test_every_field_is_described_and_bounded(kind: crd.Kind) -> None:
 
 def examine(schema: dict[str, Any], path: str, problems: list[str]) -> None:
     """Collect what has no description or no bound; CEL's cost depends on the bounds."""
-    bounded = {"string": "maxLength", "array": "maxItems"}.get(schema.get("type", ""))
+    kind = "map" if "additionalProperties" in schema else schema.get("type", "")
+    bounds = {"string": "maxLength", "array": "maxItems", "map": "maxProperties"}
+    bounded = bounds.get(kind)
     if bounded and bounded not in schema and "enum" not in schema and "format" not in schema:
         problems.append(f"{path}: no {bounded}")
     if "description" not in schema and not path.endswith("[]"):
         problems.append(f"{path}: no description")
     for name, child in schema.get("properties", {}).items():
         examine(child, f"{path}.{name}", problems)
-    if "items" in schema:
-        examine(schema["items"], f"{path}[]", problems)
+    for key in {"items", "additionalProperties"} & schema.keys():
+        examine(schema[key], f"{path}[]", problems)
 
 
 def test_what_can_not_be_converted_is_refused() -> None:

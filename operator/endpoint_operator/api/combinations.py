@@ -33,8 +33,9 @@ def _can_surge(spec: Any) -> bool:
 
 
 _SURGE_SHARES_THE_CACHE: Final = rules.Rule(
-    "!has(self.rollout.strategy) || self.rollout.strategy != 'Surge' || !has(self.model.cache)"
-    " || !has(self.model.cache.size) || self.model.cache.accessMode != 'ReadWriteOncePod'",
+    "!has(self.rollout) || !has(self.rollout.strategy) || self.rollout.strategy != 'Surge'"
+    " || !has(self.model.cache) || !has(self.model.cache.size)"
+    " || self.model.cache.accessMode != 'ReadWriteOncePod'",
     _can_surge,
     "must be Replace with a cache that is ReadWriteOncePod, which no second pod can mount; or set"
     " spec.model.cache.accessMode to ReadWriteOnce or ReadWriteMany",

@@ -101,6 +101,7 @@ KINDS: Final = (
             column("READY", condition("Ready", "status")),
             _AGE,
             column("REASON", condition("Ready", "reason"), wide=True),
+            column("EXPIRES", ".spec.expiresAt", wide=True),
         ),
     ),
 )
