@@ -24,7 +24,7 @@ TEXTS = [
 
 def documents(path: Path) -> Iterator[str]:
     """Yield the YAML of our group in a file: all of it, or the blocks in a text."""
-    text = path.read_text()
+    text = re.sub(r"\{\{.*?\}\}", "default", path.read_text())  # what helm fills in
     blocks = [text]
     if path.suffix != ".yaml":
         fenced = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
