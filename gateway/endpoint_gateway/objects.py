@@ -127,8 +127,7 @@ def parse_endpoint(obj: Object) -> Described | None:
         served_names=status.served_names,
         adapters=adapters,
         engine_names=frozenset((*known, *(adapter.name for adapter in adapters))),
-        # an operator that does not tell has not told its engines either
-        common_name=status.served_names[0] if status.engine_names is None else metadata.name,
+        common_name=metadata.name,
         source=model.source,
     )
     return Described(endpoint, metadata.uid, _generations(spec, status))

@@ -158,6 +158,26 @@ def children() -> dict[tuple[str, str], dict[str, Any]]:
     return {(o["kind"], o["metadata"]["name"]): o for o in objects}
 
 
+def test_engines_serve_the_name_that_is_sent_for_any_that_they_do_not_know() -> None:
+    facts = status.Facts(url="u", served_names=["a", "b"], image="i")
+    parsed = objects.parse_endpoint(with_status(status.ACCEPTANCE, facts))
+    template = children()["Deployment", "qwen-engine"]["spec"]["template"]
+    arguments = template["spec"]["containers"][0]["args"]
+    served = arguments[arguments.index("--served-model-name") + 1 :]
+    assert parsed is not None
+    assert parsed.endpoint.engine_names == {"a", "b"}
+    assert served[:3] == ["a", "b", parsed.endpoint.common_name]
+
+
+def test_the_gateway_knows_the_generations_that_status_and_spec_name() -> None:
+    facts = status.Facts(url="u", served_names=["a"], image="i", key_generation=2)
+    body = with_status(status.ACCEPTANCE, facts)
+    body["spec"]["engine"] = {"keyGeneration": 3}
+    parsed = objects.parse_endpoint(body)
+    assert parsed is not None
+    assert parsed.generations == (2, 3)
+
+
 def test_slices_of_the_engine_service_are_found_and_read() -> None:
     service = children()["Service", "qwen-engine"]
     # the controller copies the labels of the Service, adds its name, and takes names of ports

@@ -131,7 +131,7 @@ async def test_a_clusters_endpoint_is_served_and_an_edit_is_in_force_at_once(
                 "/v1/chat/completions", content=b'{"model":"team-a/qwen"}'
             )
             assert answer.status_code == 200
-            assert engine.requests[0].json == {"model": "tiny"}
+            assert engine.requests[0].json == {"model": "qwen"}
             edited = api.objects[IEP_PATH] | {"status": {"servedNames": ["other"]}}
             await api.change(IEP_PATH, edited)
             await asyncio.wait_for(until_listed("other", running), 1)
