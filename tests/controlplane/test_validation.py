@@ -65,20 +65,74 @@ def test_a_minimal_endpoint_has_the_documented_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "location", "names"),
+    ("source", "scheme", "location", "name"),
     [
-        ({"source": "hf://org/name"}, "org/name", ("org/name",)),
-        ({"source": "hf://org/name", "servedNames": ["a", "b"]}, "org/name", ("a", "b")),
-        ({"source": "file:///models/tiny"}, "/models/tiny", ("tiny",)),
-        ({"source": "file:///models/tiny/"}, "/models/tiny/", ("tiny",)),
-        ({"source": "file:///models/-x", "servedNames": ["x"]}, "/models/-x", ("x",)),
+        ("hf://org/name", "hf", "org/name", "org/name"),
+        ("pvc://claim/a/b.c/", "pvc", "claim/a/b.c/", "b.c"),
+        ("pvc://claim/", "pvc", "claim/", "claim"),
+        ("s3://bucket/a//b", "s3", "bucket/a//b", "b"),
+        ("gs://bucket/a", "gs", "bucket/a", "a"),
+        ("oci://host:5000/org/model:v1", "oci", "host:5000/org/model:v1", "model"),
+        ("file:///models/tiny/", "file", "/models/tiny/", "tiny"),
     ],
 )
-def test_what_is_served_follows_from_the_source(
-    model: dict[str, Any], location: str, names: tuple[str, ...]
+def test_a_source_says_how_where_and_what(
+    source: str, scheme: str, location: str, name: str
 ) -> None:
-    parsed = parse_endpoint(builders.endpoint(model=model)).spec.model
-    assert (parsed.location, parsed.names) == (location, names)
+    model = parse_endpoint(builders.endpoint(model={"source": source})).spec.model
+    assert (model.scheme, model.location, model.names) == (scheme, location, (name,))
+
+
+def test_served_names_replace_the_name_that_the_source_gives() -> None:
+    body = builders.endpoint(model={"source": "file:///models/-x", "servedNames": ["x", "y"]})
+    assert parse_endpoint(body).spec.model.names == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("cache", "rollout", "strategy"),
+    [
+        (None, {}, "Surge"),
+        ({"size": "1Gi"}, {}, "Replace"),
+        ({"size": "1Gi", "accessMode": "ReadWriteOncePod"}, {}, "Replace"),
+        ({"size": "1Gi", "accessMode": "ReadWriteMany"}, {}, "Surge"),
+        ({"claimName": "mine"}, {}, "Surge"),
+        (None, {"strategy": "Replace"}, "Replace"),
+        ({"size": "1Gi"}, {"strategy": "Surge"}, "Surge"),
+    ],
+)
+def test_replicas_are_replaced_as_the_cache_allows_unless_the_user_says_how(
+    cache: Any, rollout: Any, strategy: str
+) -> None:
+    model = {"source": "hf://org/name"} | ({"cache": cache} if cache else {})
+    assert parse_endpoint(builders.endpoint(model=model, rollout=rollout)).spec.strategy == strategy
+
+
+@pytest.mark.parametrize(
+    ("image", "warned"),
+    [
+        ("vllm/vllm-openai:latest", True),
+        ("vllm/vllm-openai:v0.33.0", False),
+        ("vllm/vllm-openai:latest@sha256:" + "0" * 64, False),
+    ],
+)
+def test_an_image_that_is_not_pinned_is_accepted_with_a_warning(image: str, warned: bool) -> None:
+    warnings = parse_endpoint(builders.endpoint(engine={"image": image})).spec.warnings
+    assert [reason for reason, _ in warnings] == (["UnpinnedImage"] if warned else [])
+    assert all("spec.engine.image" in message for _, message in warnings)
+
+
+def test_faults_of_several_parts_come_at_once() -> None:
+    body = builders.endpoint(
+        model={"source": "pvc://claim/a", "revision": "x", "tokenSecretRef": {"name": "a"}},
+        gpu={"resource": "x.y/z", "products": ["a"]},
+    )
+    with pytest.raises(InvalidObjectError) as refusal:
+        parse_endpoint(body)
+    assert [fault.field for fault in refusal.value.faults] == [
+        "spec.model.revision",
+        "spec.model.tokenSecretRef",
+        "spec.gpu.products",
+    ]
 
 
 def test_whole_numbers_are_quantities_too() -> None:
