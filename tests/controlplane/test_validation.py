@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from endpoint_operator.api import workload
 from endpoint_operator.api.v1alpha1 import parse_api_key, parse_endpoint
+from endpoint_operator.desired import placement
 from endpoint_operator.errors import InvalidObjectError
 from helpers import builders, verdicts
 
@@ -158,3 +160,8 @@ def test_nothing_is_converted_into_a_number(count: object) -> None:
 def test_an_api_keys_secret_is_named_after_it() -> None:
     assert parse_api_key(builders.api_key("ci")).secret_name == "ci-api-key"
     assert parse_api_key(builders.api_key("ci", secretName="mine")).secret_name == "mine"
+
+
+def test_every_vendor_whose_products_may_be_named_has_a_label_for_them() -> None:
+    vendors = {vendor.rstrip("/") for vendor in workload.PRODUCT_VENDORS}
+    assert vendors == placement.PRODUCT_LABELS.keys()
