@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -43,22 +41,16 @@ async def test_a_new_key_has_a_secret_and_is_in_the_keyring(
     assert key not in str(secret)
 
 
-async def test_a_deleted_key_is_revoked_at_once(
-    cluster: LiveCluster, namespace: str, record_property: Callable[[str, object], None]
-) -> None:
-    """Two seconds are for all of the way to the last gateway, and this is the first half of it."""
-    names_ = [f"k{number}" for number in range(10)]
-    for name in names_:
+async def test_a_deleted_key_is_revoked_at_once(cluster: LiveCluster, namespace: str) -> None:
+    """Two seconds are for all of the way to the last gateway; this is the first part of it."""
+    texts = {}
+    for name in ("a", "b", "c", "d", "e"):
         await cluster.create(manifest(name, namespace))
-    texts = {name: await in_force(cluster, namespace, name) for name in names_}
-    took = []
-    for name in names_:
-        began = asyncio.get_running_loop().time()
+        texts[name] = await in_force(cluster, namespace, name)
+    for name in list(texts):
         await cluster.delete(Ref("ApiKey", namespace, name))
         del texts[name]
         await cluster.eventually(RING, lists(namespace, *texts.values()), within=1)
-        took.append(asyncio.get_running_loop().time() - began)
-    record_property("revocation_ms", round(statistics.median(took) * 1000))
 
 
 async def test_a_lost_secret_is_made_again_and_the_lost_key_revoked(
