@@ -105,8 +105,9 @@ async def _bring_about(context: Context, live: Live, owner: ApiKey) -> tuple[Hel
     if adopted := named is not None and inforce.is_adopted(named):
         held = _adopted(named)
     else:
+        _require_ours(view, live, named)
         held = _advanced(view, live, owner)
-        await _write(view, live, keys.api_key_secret(owner, held), over=named)
+        await _write(context, live, keys.api_key_secret(owner, held), over=named)
     await prune(context.cluster, live, {ref})
     return held, adopted
 
@@ -132,24 +133,27 @@ def _advanced(view: View, live: Live, owner: ApiKey) -> Held:
     return rotation.advance(view.held(live) or Held(), owner.spec.rotation, moment)
 
 
-async def _write(view: View, live: Live, secret: Object, *, over: Live | None) -> None:
+def _require_ours(view: View, live: Live, secret: Live | None) -> None:
+    if secret is not None and not view.is_ours(live, secret):
+        raise NameTakenError(
+            f"{secret.ref} exists and is not of {live.ref}: choose another spec.secretName, delete"
+            f" or rename it, or label it {names.MANAGED_BY}={names.MANAGER} to have its key used"
+        )
+
+
+async def _write(context: Context, live: Live, secret: Object, *, over: Live | None) -> None:
     """Write a Secret, and only over the very version that its keys were read from.
 
     Whoever else wrote it meanwhile, such as the operator that led before, may have put a key there
     that clients have by now.
     """
-    cluster = view.context.cluster
     if over is None:
         if live.status:
-            await require_owner(cluster, live)
-        await cluster.apply(secret, over=None)
+            await require_owner(context.cluster, live)
+        await context.cluster.apply(secret, over=None)
         return
-    if not view.is_ours(live, over):
-        raise NameTakenError(
-            f"{over.ref} exists and is not of {live.ref}: choose another spec.secretName, delete or"
-            f" rename it, or label it {names.MANAGED_BY}={names.MANAGER} to have its key used"
-        )
     seen = over.object
     if not covers(seen, secret) or keys.leftovers(seen, secret):
         version = {"resourceVersion": str(over.version)}
-        await cluster.apply(secret | {"metadata": secret["metadata"] | version}, over=over)
+        changed = secret | {"metadata": secret["metadata"] | version}
+        await context.cluster.apply(changed, over=over)

@@ -121,9 +121,11 @@ class View:
         if secret.ref == named_secret(live) and is_adopted(secret):
             return Held(held.current, held.previous)
         ends = {entry.sha256: entry.expires for entry in self.listed(live)}
+        if not self.is_ours(live, secret):
+            return held.only(ends)
         if held.previous_until == inf:  # somebody took the annotation away
-            held = replace(held, previous_until=ends.get(keys.digest(held.previous), 0))
-        return held if self.is_ours(live, secret) else held.only(ends)
+            return replace(held, previous_until=ends.get(keys.digest(held.previous), 0))
+        return held
 
 
 def is_adopted(secret: Live) -> bool:

@@ -213,13 +213,15 @@ async def test_an_adopted_secret_that_loses_its_key_revokes_it(make_context: Mak
 
 
 async def test_a_label_that_is_taken_away_revokes_nobody(make_context: MakeContext) -> None:
-    story = Story(make_context, builders.api_key(), given(api_key="sk-mine"))
+    secret = given(api_key="sk-mine", previous_api_key="sk-before")
+    story = Story(make_context, builders.api_key(), secret)
     await story.settle()
     story.cluster.remove(SECRET)
-    story.cluster.put(given(api_key="sk-mine", label=False), seen=False)
+    story.cluster.put(secret | {"metadata": secret["metadata"] | {"labels": {}}}, seen=False)
     writes = await story.settle(KEYRING, KEY)
     assert {ref for verb, ref in writes if verb == "apply"} == set()
     assert story.accepts("sk-mine")
+    assert story.accepts("sk-before")
     assert story.ready()["reason"] == "NameConflict"
     assert "label it" in story.ready()["message"]
     assert "stays in force" in story.ready()["message"]
