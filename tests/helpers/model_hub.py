@@ -2,8 +2,8 @@
 
 `python tests/helpers/model_hub.py FOLDER --port PORT` serves FOLDER/ORG/NAME as ORG/NAME, for an
 engine with HF_ENDPOINT. A file `.tokens` in a repository makes it gated: its lines are the tokens
-that have been granted access. Statuses and X-Error-Code are those of huggingface.co. Standard
-library only: it runs in a pod, too.
+that have been granted access. The token `hf_expired` is valid nowhere. Statuses and X-Error-Code
+are those of huggingface.co. Standard library only: it runs in a pod, too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 BRANCH = "main"
+EXPIRED = "hf_expired"
 TOKENS = ".tokens"
 
 
@@ -72,6 +73,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         try:
+            if self._token == EXPIRED:
+                text = "Invalid credentials in Authorization header"
+                raise RefusalError(HTTPStatus.UNAUTHORIZED, "", text)
             path = unquote(urlsplit(self.path).path).strip("/")
             if path.startswith("api/models/"):
                 self._send_json(self._api(path.removeprefix("api/models/")))

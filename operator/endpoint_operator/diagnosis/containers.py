@@ -19,7 +19,7 @@ from endpoint_operator.diagnosis.causes import (
     Cause,
 )
 from endpoint_operator.diagnosis.pods import Container, Pod, Template
-from endpoint_operator.diagnosis.quote import quote
+from endpoint_operator.diagnosis.quote import quote, sentence
 
 IMAGE_REASONS: Final = frozenset(
     {
@@ -63,7 +63,7 @@ def _image(reason: str, said: str) -> Cause:
     detail = _SOCKET.sub("", _RETRY.sub("", _BACK_OFF.sub("", said)))
     return Cause(
         IMAGE_PULL_FAILED,
-        f"An image can't be pulled: {quote(detail or reason)}. Check spec.engine.image (and"
+        f"An image can't be pulled: {sentence(detail or reason)} Check spec.engine.image (and"
         " oci:// in spec.model.source); a private registry needs a pull secret in"
         " spec.podTemplate or in the chart's engine.imagePullSecrets.",
     )
@@ -73,16 +73,16 @@ def _configuration(said: str) -> Cause:
     if _ABSENT.search(said):
         return Cause(
             CONFIGURATION_MISSING,
-            f"The spec names something that is not there: {quote(said)}."
+            f"The spec names something that is not there: {sentence(said)}"
             " Create it, or correct the name in the spec.",
         )
-    return Cause(POD_START_FAILED, f"The node refuses to make a container: {quote(said)}.")
+    return Cause(POD_START_FAILED, f"The node refuses to make a container: {sentence(said)}")
 
 
 def _creation(said: str) -> Cause:
     return Cause(
         IMAGE_UNUSABLE,
-        f"The image can't be started: {quote(said)}."
+        f"The image can't be started: {sentence(said)}"
         " spec.engine.image must be an image of vLLM for the nodes' architecture.",
     )
 
@@ -116,10 +116,12 @@ def _unexplained(container: Container, template: Template) -> Cause:
             " Raise spec.startupTimeout; where the download takes the time, keep the model in a"
             " volume (spec.model.cache).",
         )
+    said = termination.error(container.ended.get("message", ""))
     return Cause(
         CRASH_LOOP,
-        f"The engine ends {_how(container)} before it is up, and is started again."
-        " Its log says why: kubectl logs POD -c engine --previous.",
+        f"The engine ends {_how(container)} before it is up, and is started again"
+        + (f": {quote(said).rstrip('.')}" if said else "")
+        + ". Its log has more: kubectl logs POD -c engine --previous.",
     )
 
 

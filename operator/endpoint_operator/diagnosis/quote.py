@@ -35,3 +35,9 @@ def quote(text: str) -> str:
     for secret, instead in _SECRETS:
         line = secret.sub(instead, line)
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def sentence(text: str) -> str:
+    """Return the text as the end of a sentence."""
+    said = quote(text).rstrip(". ")
+    return said if said.endswith("…") else f"{said}."

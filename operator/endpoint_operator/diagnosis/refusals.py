@@ -11,7 +11,7 @@ from endpoint_operator.diagnosis.causes import (
     UNSUPPORTED_BY_CLUSTER,
     Cause,
 )
-from endpoint_operator.diagnosis.quote import quote
+from endpoint_operator.diagnosis.quote import quote, sentence
 
 _SUBJECT: Final = re.compile(r"^[\w.]+ \"[^\"]*\" is (?:forbidden|invalid): ")
 """Names the object, for a pod another one at each try."""
@@ -26,7 +26,7 @@ def refusal(message: str) -> Cause:
     if "exceeded quota" in said or "failed quota" in said:
         return Cause(
             QUOTA_EXCEEDED,
-            f"A ResourceQuota of the namespace does not allow it: {quote(said)}."
+            f"A ResourceQuota of the namespace does not allow it: {sentence(said)}"
             " Free some of it, ask for less, or have the quota raised.",
         )
     if _IMAGE_VOLUME.search(said):

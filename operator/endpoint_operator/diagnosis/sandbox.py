@@ -20,7 +20,7 @@ from endpoint_operator.diagnosis.causes import (
     Object,
 )
 from endpoint_operator.diagnosis.pods import Pod, seconds_between
-from endpoint_operator.diagnosis.quote import quote
+from endpoint_operator.diagnosis.quote import sentence
 
 PATIENCE_SECONDS: Final = 15.0
 """How long volumes and network may take before the events are read."""
@@ -80,7 +80,7 @@ def _cause(event: Object) -> Cause | None:
         case "FailedCreatePodSandBox":
             return Cause(
                 POD_START_FAILED,
-                f"The node can't set up the pod: {quote(said)}."
+                f"The node can't set up the pod: {sentence(said)}"
                 " This is the cluster's (network plugin, container runtime) to mend.",
             )
     return None
@@ -90,10 +90,10 @@ def _volume(said: str) -> Cause:
     if missing := _MISSING.search(said):
         return Cause(
             CONFIGURATION_MISSING,
-            f"A volume names something that is not there: {quote(missing[0])}."
+            f"A volume names something that is not there: {sentence(missing[0])}"
             " Create it, or correct the name in the spec.",
         )
     return Cause(
         VOLUME_FAILED,
-        f"A volume can't be mounted: {quote(said)}. Look at the claim: kubectl describe pvc.",
+        f"A volume can't be mounted: {sentence(said)} Look at the claim: kubectl describe pvc.",
     )

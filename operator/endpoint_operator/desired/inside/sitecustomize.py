@@ -26,7 +26,7 @@ from types import TracebackType
 
 TERMINATION_MESSAGE = Path("/dev/termination-log")
 LONGEST_MESSAGE = 4096  # of which Kubernetes takes the end
-LONGEST_LINE = 800
+LONGEST_TEXT = 800
 MOST_CAUSES = 4
 FIRST_PROCESS = 1  # of a container
 
@@ -41,7 +41,7 @@ def note(error: BaseException) -> None:
     """Add an error and what caused it to the termination message, as long as that has room."""
     with suppress(OSError), TERMINATION_MESSAGE.open("a", encoding="utf-8") as file:
         for line in described(error):
-            if file.tell() + LONGEST_LINE < LONGEST_MESSAGE:
+            if file.tell() + len(line) < LONGEST_MESSAGE:
                 file.write(line + "\n")
                 file.flush()
 
@@ -51,9 +51,18 @@ def described(error: BaseException | None) -> Iterator[str]:
     for _ in range(MOST_CAUSES):
         if error is None:
             return
-        yield " ".join(f"{type(error).__qualname__}: {error}".split())[:LONGEST_LINE]
+        text = " ".join(f"{type(error).__qualname__}: {error}".split())
+        yield f"{text[:LONGEST_TEXT]} (in {origin(error)})"
         context = None if error.__suppress_context__ else error.__context__
         error = error.__cause__ or context
+
+
+def origin(error: BaseException) -> str:
+    """Return which function raised an error: some errors say nothing without."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_name if trace else "?"
 
 
 def noting_records(make: MakeRecord) -> MakeRecord:
