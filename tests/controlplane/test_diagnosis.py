@@ -365,6 +365,14 @@ def test_a_rollout_that_waits_for_the_gpus_of_the_replica_before_says_so() -> No
     assert "spec.rollout.strategy to Replace" in known.message
 
 
+def test_a_rollout_by_replacement_waits_for_no_replica_before() -> None:
+    old = pods.serving(name="old", revision=OLD)
+    replacing = pods.deployment()
+    replacing["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    known = cause(old, pods.unscheduled(NO_GPU, created=9), deployment=replacing)
+    assert known.reason == causes.INSUFFICIENT_GPU
+
+
 def test_a_replica_that_still_answers_its_requests_is_waited_for() -> None:
     old = pods.serving(name="old", revision=OLD)
     old["metadata"]["deletionTimestamp"] = at(9)
@@ -404,7 +412,8 @@ def test_nothing_is_quoted_of_an_engine_that_had_been_ready() -> None:
 def test_memory_that_ran_out_is_told_of_an_engine_that_had_been_ready_too() -> None:
     served = was_ready("")
     served["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"] = "OOMKilled"
-    assert cause(served).reason == causes.OUT_OF_MEMORY
+    known = cause(served)
+    assert (known.reason, known.lasting) == (causes.OUT_OF_MEMORY, False)
 
 
 def test_an_engine_that_fails_at_its_next_start_is_one_that_has_not_been_ready() -> None:

@@ -54,15 +54,19 @@ MENDING_ITSELF: Final = frozenset(
 
 @dataclass(frozen=True)
 class Cause:
-    """Why no pod gets further: a stable reason, and in words what it is and what to do."""
+    """Why no pod gets further: a stable reason, and in words what it is and what to do.
+
+    ``passing``: it may be over by itself although its reason mostly is not.
+    """
 
     reason: str
     message: str
+    passing: bool = False
 
     @property
     def lasting(self) -> bool:
         """Whether somebody has to change something before it can work."""
-        return self.reason not in MENDING_ITSELF
+        return not self.passing and self.reason not in MENDING_ITSELF
 
 
 @dataclass(frozen=True)

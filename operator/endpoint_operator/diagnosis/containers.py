@@ -91,7 +91,7 @@ def _ending(container: Container, template: Template) -> Cause:
     """Return why a container's last run ended; it is being started again, and again."""
     ended = container.ended
     if ended.get("reason") == "OOMKilled":
-        return _out_of_memory(template)
+        return _out_of_memory(template, passing=container.was_ready)
     if container.name != names.ENGINE_CONTAINER:
         return Cause(
             CRASH_LOOP,
@@ -131,7 +131,7 @@ def _how(container: Container) -> str:
     return f"with exit code {code}{killed}"
 
 
-def _out_of_memory(template: Template) -> Cause:
+def _out_of_memory(template: Template, *, passing: bool) -> Cause:
     limit = template.memory_limit
     return Cause(
         OUT_OF_MEMORY,
@@ -139,4 +139,5 @@ def _out_of_memory(template: Template) -> Cause:
         + (f" its limit of {limit}, /dev/shm included" if limit else " its node had")
         + ". Raise spec.resources.requests.memory and spec.resources.limits.memory, or choose a"
         " smaller model.",
+        passing,
     )

@@ -74,7 +74,7 @@ def _asked(template: Template, seen: Sequence[Pod]) -> Asked:
     return Asked(
         count,
         resource,
-        kept=any(not pod.deleting for pod in others),
+        kept=template.surges and any(not pod.deleting for pod in others),
         draining=any(pod.deleting for pod in others),
     )
 

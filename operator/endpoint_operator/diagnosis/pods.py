@@ -50,9 +50,10 @@ class Template:
         return limit
 
     @property
-    def has_hub_token(self) -> bool:
-        """Whether the engine has a token for the Hugging Face hub."""
-        return any(variable["name"] == "HF_TOKEN" for variable in self.engine.get("env", ()))
+    def surges(self) -> bool:
+        """Whether a new replica must be ready before one of the spec before goes."""
+        rolling = self.deployment["spec"].get("strategy", {}).get("rollingUpdate", {})
+        return rolling.get("maxSurge") not in (0, "0%")
 
     @property
     def startup_seconds(self) -> int:
