@@ -14,6 +14,7 @@ from typing import Any, Final
 from bench.operator.endpoints import GROUP, Object
 
 DIGEST: Final = re.compile(r"(-engine)-[0-9a-f]{16}\b")
+LONGEST_VALUE: Final = 200
 KEPT_METADATA: Final = ("name", "namespace", "labels")
 
 
@@ -54,4 +55,8 @@ def _differ(path: str, one: Any, other: Any) -> Iterator[str]:
         for number, (mine, its) in enumerate(zip(one, other, strict=True)):
             yield from _differ(f"{path}[{number}]", mine, its)
     elif one != other:
-        yield f"  {path}: ours {json.dumps(one)}, the peer's {json.dumps(other)}"
+        yield f"  {path}: ours {_shown(one)}, the peer's {_shown(other)}"
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:LONGEST_VALUE]

@@ -31,6 +31,7 @@ const (
 	gpuResource = corev1.ResourceName("nvidia.com/gpu")
 
 	configFile = "config.yaml"
+	startFile  = "sitecustomize.py"
 	keyField   = "api-key"
 	cacheDir   = "/var/cache/vllm"
 	homeDir    = "/home/vllm"
@@ -43,6 +44,7 @@ type Release struct {
 	GatewayHost   string
 	GatewayLabels map[string]string
 	ExternalURL   string
+	StartFile     string
 }
 
 var environment = []corev1.EnvVar{
@@ -59,6 +61,8 @@ var environment = []corev1.EnvVar{
 	{Name: "VLLM_NO_USAGE_STATS", Value: "1"},
 	{Name: "DO_NOT_TRACK", Value: "1"},
 }
+
+var command = []string{"sh", "-c", `PYTHONPATH="/etc/vllm${PYTHONPATH:+:$PYTHONPATH}" exec vllm serve "$@"`, "vllm"}
 
 func engineName(endpoint *InferenceEndpoint) string { return endpoint.Name + "-engine" }
 
@@ -118,16 +122,16 @@ func config(endpoint *InferenceEndpoint) string {
 	return string(text)
 }
 
-func configName(endpoint *InferenceEndpoint) string {
-	return namedByContent(endpoint, config(endpoint))
+func configName(endpoint *InferenceEndpoint, release Release) string {
+	return namedByContent(endpoint, config(endpoint)+release.StartFile)
 }
 
-func configMap(endpoint *InferenceEndpoint) *corev1.ConfigMap {
+func configMap(endpoint *InferenceEndpoint, release Release) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
-		ObjectMeta: metadata(endpoint, configName(endpoint)),
+		ObjectMeta: metadata(endpoint, configName(endpoint, release)),
 		Immutable:  ptr.To(true),
-		Data:       map[string]string{configFile: config(endpoint)},
+		Data:       map[string]string{configFile: config(endpoint), startFile: release.StartFile},
 	}
 }
 
@@ -193,13 +197,14 @@ func disruptionBudget(endpoint *InferenceEndpoint) *policyv1.PodDisruptionBudget
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
 		ObjectMeta: metadata(endpoint, engineName(endpoint)),
 		Spec: policyv1.PodDisruptionBudgetSpec{
-			MaxUnavailable: ptr.To(intstr.FromInt32(1)),
-			Selector:       &metav1.LabelSelector{MatchLabels: selector(endpoint)},
+			MaxUnavailable:             ptr.To(intstr.FromInt32(1)),
+			UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
+			Selector:                   &metav1.LabelSelector{MatchLabels: selector(endpoint)},
 		},
 	}
 }
 
-func deployment(endpoint *InferenceEndpoint) *appsv1.Deployment {
+func deployment(endpoint *InferenceEndpoint, release Release) *appsv1.Deployment {
 	return &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		ObjectMeta: metadata(endpoint, engineName(endpoint)),
@@ -219,13 +224,13 @@ func deployment(endpoint *InferenceEndpoint) *appsv1.Deployment {
 					Labels:      labelsOf(endpoint),
 					Annotations: map[string]string{"kubectl.kubernetes.io/default-container": "engine"},
 				},
-				Spec: podSpec(endpoint),
+				Spec: podSpec(endpoint, release),
 			},
 		},
 	}
 }
 
-func podSpec(endpoint *InferenceEndpoint) corev1.PodSpec {
+func podSpec(endpoint *InferenceEndpoint, release Release) corev1.PodSpec {
 	return corev1.PodSpec{
 		EnableServiceLinks:            ptr.To(false),
 		AutomountServiceAccountToken:  ptr.To(false),
@@ -242,7 +247,7 @@ func podSpec(endpoint *InferenceEndpoint) corev1.PodSpec {
 		Containers: []corev1.Container{container(endpoint)},
 		Volumes: []corev1.Volume{
 			{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-				LocalObjectReference: corev1.LocalObjectReference{Name: configName(endpoint)},
+				LocalObjectReference: corev1.LocalObjectReference{Name: configName(endpoint, release)},
 			}}},
 			{Name: "home", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 			{Name: "cache", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
@@ -259,7 +264,7 @@ func container(endpoint *InferenceEndpoint) corev1.Container {
 		Name:            "engine",
 		Image:           endpoint.Spec.Engine.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
-		Command:         []string{"vllm", "serve"},
+		Command:         command,
 		Args:            arguments(endpoint),
 		Env: append(environment[:len(environment):len(environment)], corev1.EnvVar{
 			Name: "VLLM_API_KEY",

@@ -63,12 +63,18 @@ func run() error {
 	return manager.Start(ctrl.SetupSignalHandler())
 }
 
-// readRelease reads the settings that the chart gives to our operator.
+// readRelease reads the settings that the chart gives to our operator, and the file that every
+// engine gets, whose path is the one argument.
 func readRelease() (Release, error) {
 	setting := func(name string) string { return os.Getenv("VLLM_ENDPOINTS_" + name) }
 	release := Release{Namespace: setting("RELEASE_NAMESPACE"), ExternalURL: setting("EXTERNAL_URL")}
 	release.GatewayHost = fmt.Sprintf("%s.%s.svc.%s", setting("GATEWAY_SERVICE"), release.Namespace, setting("CLUSTER_DOMAIN"))
-	return release, json.Unmarshal([]byte(setting("GATEWAY_LABELS")), &release.GatewayLabels)
+	if err := json.Unmarshal([]byte(setting("GATEWAY_LABELS")), &release.GatewayLabels); err != nil {
+		return release, err
+	}
+	text, err := os.ReadFile(os.Args[1])
+	release.StartFile = string(text)
+	return release, err
 }
 
 func options() ctrl.Options {

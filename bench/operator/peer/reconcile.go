@@ -38,8 +38,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		{engineService(endpoint), &corev1.Service{}},
 		{networkPolicy(endpoint, r.Release), &networkingv1.NetworkPolicy{}},
 		{secret(endpoint), &corev1.Secret{}},
-		{configMap(endpoint), &corev1.ConfigMap{}},
-		{deployment(endpoint), live},
+		{configMap(endpoint, r.Release), &corev1.ConfigMap{}},
+		{deployment(endpoint, r.Release), live},
 	} {
 		if err := r.ensure(ctx, child.wanted, child.live); err != nil {
 			return ctrl.Result{}, err
