@@ -226,9 +226,10 @@ def test_a_healthy_pod_has_no_cause(seen: Object) -> None:
     assert found(seen).cause is None
 
 
-def test_an_engine_counts_as_started_when_its_process_runs() -> None:
+def test_an_engine_counts_as_started_from_its_first_start_on() -> None:
     assert not found(pods.pod(pods.waiting("ContainerCreating"))).started
     assert found(pods.pod(pods.running())).started
+    assert found(pods.crashing("boom")).started
 
 
 # -- messages that stay as they are ---------------------------------------------------------------

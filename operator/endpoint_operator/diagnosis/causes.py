@@ -74,7 +74,7 @@ class Diagnosis:
     """What is known of an endpoint's pods.
 
     ``cause``: what is wrong; None where nothing is known to be.
-    ``started``: whether the container of an engine of the current spec runs.
+    ``started``: whether an engine of the current spec was started, be it that it ended again.
     ``ask``: the pod whose Warning events would tell more; call again with them, once.
     ``again_after``: seconds after which time alone could change the answer.
     """

@@ -41,7 +41,7 @@ def diagnose(
     diagnosis = Diagnosis(found) if found else sandbox.look(current, now=now, warnings=warnings)
     if diagnosis.cause is None and _is_late(template):
         diagnosis = replace(diagnosis, cause=_TOO_LATE)
-    return replace(diagnosis, started=any(pod.engine_runs for pod in current))
+    return replace(diagnosis, started=any(pod.engine_started for pod in current))
 
 
 def _causes(template: Template, current: Sequence[Pod], asked: Asked) -> Iterator[Cause]:

@@ -182,9 +182,12 @@ class Pod:
                 yield Container(status, since)
 
     @property
-    def engine_runs(self) -> bool:
-        """Whether the engine's process runs."""
-        return any(each.running and each.name == names.ENGINE_CONTAINER for each in self.containers)
+    def engine_started(self) -> bool:
+        """Whether the engine's process runs, or has run and is about to again."""
+        return any(
+            (each.running or each.ended) and each.name == names.ENGINE_CONTAINER
+            for each in self.containers
+        )
 
 
 def seconds_between(begin: str | None, end: str | None) -> float:
