@@ -81,7 +81,7 @@ def event(body: Object, notice: Notice, *, now: str, instance: str) -> Object:
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
+        "metadata": {"generateName": f"{meta['name']}-", "namespace": meta["namespace"]},
         "eventTime": _micro(now),
         "reportingController": names.MANAGER,
         "reportingInstance": instance,

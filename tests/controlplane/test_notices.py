@@ -88,7 +88,7 @@ def test_an_event_is_about_the_object_and_from_this_operator() -> None:
         "name": "qwen",
         "uid": "uid-1",
     }
-    assert made["metadata"] == {"generateName": "qwen.", "namespace": "team-a"}
+    assert made["metadata"] == {"generateName": "qwen-", "namespace": "team-a"}
     assert (made["reportingController"], made["reportingInstance"]) == (
         "vllm-endpoints",
         "operator-0",
