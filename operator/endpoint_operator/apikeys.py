@@ -10,7 +10,6 @@ from typing import Final
 
 from endpoint_operator import inforce, keys, names, rotation, status
 from endpoint_operator.api.v1alpha1 import ApiKey
-from endpoint_operator.cache import Live, Object, Ref
 from endpoint_operator.children import prune, require_owner
 from endpoint_operator.context import DONE, Context, Outcome
 from endpoint_operator.drift import covers
@@ -24,6 +23,7 @@ from endpoint_operator.errors import (
 from endpoint_operator.inforce import View
 from endpoint_operator.keys import Held
 from endpoint_operator.listing import KEYRING, LOOK_AGAIN
+from endpoint_operator.live import Live, Object, Ref
 from endpoint_operator.standing import Standing
 from kube_api import Forbidden, Invalid
 

@@ -1,101 +1,55 @@
 """What the operator last saw of the cluster: objects by kind, namespace and name.
 
 ``cluster`` fills it from watches and from the answers to our own writes, whichever is newer, so
-that a reconcile reads its own writes. Pure memory: no I/O and no decision. Objects are kept as JSON
-(decoded they take five times the room), without managedFields but for the two facts we need of
-them.
+that a reconcile reads its own writes. Pure memory: it does no I/O.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
-
-import orjson
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 from endpoint_operator import names
+from endpoint_operator.kinds import CLAIM, LABELLED, OWN_KINDS, POD, SECRET
+from endpoint_operator.live import Live, Ref
 
-Object = dict[str, Any]
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class Ref:
-    """The address of an object; namespace and name are empty for a thing that is one of a kind."""
-
-    kind: str
-    namespace: str = ""
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
+Key = TypeVar("Key", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who controls an object: all of it has to fit, since anybody may write a reference.
+class Index(Generic[Key]):
+    """The addresses of objects, by something that is read of them."""
 
-    The group without its version: a reference stays when the API gets a new version.
-    """
+    def __init__(self, keys: Callable[[Live], Iterable[Key]]) -> None:
+        self._keys = keys
+        self._refs: defaultdict[Key, set[Ref]] = defaultdict(set)
 
-    group: str
-    kind: str
-    namespace: str
-    name: str
-    uid: str
+    def add(self, live: Live) -> None:
+        """Enter an object under its keys."""
+        for key in self._keys(live):
+            self._refs[key].add(live.ref)
 
+    def discard(self, live: Live) -> None:
+        """Take an object out again."""
+        for key in self._keys(live):
+            self._refs[key].discard(live.ref)
+            if not self._refs[key]:
+                del self._refs[key]
 
-@dataclass(frozen=True, slots=True)
-class Live:
-    """An object as it was last seen; ``slim`` makes it.
-
-    ``owns_replicas``: our applied set has ``spec.replicas``, so leaving it out would remove it.
-    ``applied``: our field manager has applied the object, so we made it or took it over.
-    ``wanted`` is the JSON of what somebody wants (metadata, spec, data: everything that has no
-    part of its own here), ``reported`` that of the status. ``wanted`` has no resource version, so
-    that it is the same bytes when only the status changed.
-    """
-
-    ref: Ref
-    uid: str
-    version: int
-    generation: int
-    deleting: bool
-    controller: Owner | None
-    owns_replicas: bool
-    applied: bool
-    wanted: bytes = field(repr=False)
-    reported: bytes = field(repr=False)
-
-    @property
-    def object(self) -> Object:
-        """The object, fresh at each access: what a caller changes stays its own."""
-        body: Object = orjson.loads(self.wanted)
-        body["metadata"]["resourceVersion"] = str(self.version)
-        return body | ({"status": self.status} if self.reported else {})
-
-    @property
-    def status(self) -> Object:
-        """The object's status, fresh at each access; empty if it has none."""
-        return orjson.loads(self.reported) if self.reported else {}
-
-    def controls(self, other: Live) -> bool:
-        """Return whether this object, and no other of its name, controls the other one."""
-        return other.controller == self.as_owner()
-
-    def as_owner(self) -> Owner:
-        """Return what a reference to this object of ours says."""
-        return Owner(names.GROUP, self.ref.kind, self.ref.namespace, self.ref.name, self.uid)
+    def get(self, key: Key) -> list[Ref]:
+        """Return what is entered under a key, in a stable order."""
+        return sorted(self._refs.get(key, ()))
 
 
 class Cache:
-    """The newest known version of each object, also by owner."""
+    """The newest known version of each object, also by owner, by label and by name for clients."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Live]] = defaultdict(dict)
-        self._owned: dict[Owner, set[Ref]] = defaultdict(set)
+        self._owned = Index(lambda live: [live.controller] if live.controller else [])
+        self._labelled = Index(lambda live: [_label(live)] if live.ref.kind in LABELLED else [])
+        self._called = Index(lambda live: [(live.ref.namespace, call) for call in live.calls])
+        self._indexes = (self._owned, self._labelled, self._called)
 
     def get(self, ref: Ref) -> Live | None:
         """Return an object, or None if there is none that we know of."""
@@ -107,8 +61,33 @@ class Cache:
 
     def owned_by(self, owner: Live) -> list[Live]:
         """Return the known objects that an owner controls, in a stable order."""
-        refs = sorted(self._owned.get(owner.as_owner(), ()))
-        return [live for ref in refs if (live := self.get(ref)) is not None]
+        return self._found(self._owned.get(owner.as_owner()))
+
+    def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
+        """Return the known pods or claims that bear an endpoint's label."""
+        return self._found(self._labelled.get((kind, endpoint.namespace, endpoint.name)))
+
+    def called(self, namespace: str, name: str) -> list[Live]:
+        """Return the endpoints of a namespace that clients call by a name."""
+        return self._found(self._called.get((namespace, name)))
+
+    def observe(self, change: str | None, live: Live) -> bool:
+        """Take note of a watch event; return whether it was news that concerns us."""
+        if change == "DELETED":
+            return self.remove(live)
+        if self.concerns_us(live):
+            return self.put(live)
+        known = self.get(live.ref)
+        return known is not None and known.version < live.version and self.remove(live)
+
+    def concerns_us(self, live: Live) -> bool:
+        """Return whether to remember an object: anybody may put our label on anything."""
+        kind, owner = live.ref.kind, live.controller
+        if kind in (*OWN_KINDS, SECRET):
+            return True  # some Secrets of ours have no owner, and an ApiKey can adopt a user's
+        if kind == POD or (kind == CLAIM and owner is None and live.applied):
+            return bool(live.endpoint)
+        return owner is not None and owner.group == names.GROUP and owner.kind in OWN_KINDS
 
     def put(self, live: Live) -> bool:
         """Remember an object unless a newer version is known; return whether it was news."""
@@ -118,8 +97,8 @@ class Cache:
         if known is not None:
             self._forget(known)
         self._objects[live.ref.kind][live.ref] = live
-        if live.controller:
-            self._owned[live.controller].add(live.ref)
+        for index in self._indexes:
+            index.add(live)
         return True
 
     def remove(self, live: Live) -> bool:
@@ -136,55 +115,12 @@ class Cache:
 
     def _forget(self, live: Live) -> None:
         del self._objects[live.ref.kind][live.ref]
-        if owner := live.controller:
-            self._owned[owner].discard(live.ref)
-            if not self._owned[owner]:
-                del self._owned[owner]
+        for index in self._indexes:
+            index.discard(live)
+
+    def _found(self, refs: Iterable[Ref]) -> list[Live]:
+        return [live for ref in refs if (live := self.get(ref)) is not None]
 
 
-def ref_of(obj: Object) -> Ref:
-    """Return the address of an object."""
-    meta = obj["metadata"]
-    # thousands of objects say the same few words
-    return Ref(sys.intern(obj["kind"]), sys.intern(meta.get("namespace", "")), meta["name"])
-
-
-def slim(obj: Object) -> Live:
-    """Return an object as it is kept."""
-    meta, ref = obj["metadata"], ref_of(obj)
-    dropped = ("managedFields", "resourceVersion")
-    kept = {key: value for key, value in meta.items() if key not in dropped}
-    wanted = {key: value for key, value in obj.items() if key != "status"} | {"metadata": kept}
-    ours = list(filter(_is_our_apply, meta.get("managedFields", ())))
-    return Live(
-        ref=ref,
-        uid=meta.get("uid", ""),
-        # Kubernetes 1.33 and newer count resource versions upwards
-        version=int(meta["resourceVersion"]),
-        generation=meta.get("generation", 0),
-        deleting="deletionTimestamp" in meta,
-        controller=_controller(meta, ref.namespace),
-        owns_replicas=any(map(_has_replicas, ours)),
-        applied=bool(ours),
-        wanted=orjson.dumps(wanted),
-        reported=orjson.dumps(obj["status"]) if obj.get("status") else b"",
-    )
-
-
-def _controller(meta: Object, namespace: str) -> Owner | None:
-    """Return who controls an object; an owner is always in the namespace of what it owns."""
-    owners = meta.get("ownerReferences", ())
-    found = next((owner for owner in owners if owner.get("controller")), None)
-    if found is None:
-        return None
-    group = sys.intern(found.get("apiVersion", "").rpartition("/")[0])
-    kind = sys.intern(found.get("kind", ""))
-    return Owner(group, kind, namespace, found["name"], found["uid"])
-
-
-def _is_our_apply(entry: Object) -> bool:
-    return entry.get("manager") == names.MANAGER and entry.get("operation") == "Apply"
-
-
-def _has_replicas(entry: Object) -> bool:
-    return "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+def _label(live: Live) -> tuple[str, str, str]:
+    return live.ref.kind, live.ref.namespace, live.endpoint

@@ -10,31 +10,29 @@ a pod of an older spec may still read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from endpoint_operator import names, status
-from endpoint_operator.cache import Live, Object, Ref, ref_of
-from endpoint_operator.cluster import (
-    CLAIM,
-    CONFIG_MAP,
-    DEPLOYMENT,
-    INFERENCE_ENDPOINT,
-    SECRET,
-    Cluster,
-)
+from endpoint_operator.cluster import Cluster
 from endpoint_operator.drift import covers
 from endpoint_operator.errors import NameTakenError, OwnerGoneError
+from endpoint_operator.kinds import DEPLOYMENT, INFERENCE_ENDPOINT, READ_BY_PODS
+from endpoint_operator.live import Live, Object, Ref, ref_of
 from kube_api import Conflict
-
-READ_BY_PODS = (CONFIG_MAP, SECRET, CLAIM)
 
 
 async def converge(
-    cluster: Cluster, owner: Live, desired: Sequence[Object], *, adopt: Collection[Ref] = ()
+    cluster: Cluster,
+    owner: Live,
+    desired: Sequence[Object],
+    *,
+    adopt: Collection[Ref] = (),
+    leave: Collection[Ref] = (),
 ) -> None:
-    """Make the owner's children what is desired; ``adopt`` names more objects that are its own.
+    """Make the owner's children what is desired.
 
+    ``adopt`` names more objects that are its own, ``leave`` those that stay as they are for now.
     Raises NameTakenError where a name is somebody else's, OwnerGoneError where the owner is known
     to be gone, and the ApiErrors of writes: the children that come before are then done, in the
     order given, and nothing after.
@@ -49,7 +47,7 @@ async def converge(
             await _apply_if_different(cluster, child, live)
         else:
             await _create(cluster, child, claim)
-    await prune(cluster, owner, set(claim.refs))
+    await prune(cluster, owner, {*claim.refs, *leave})
 
 
 @dataclass(frozen=True)
@@ -146,17 +144,25 @@ def _keeping_replicas(child: Object, seen: Object) -> Object:
     }
 
 
-async def prune(cluster: Cluster, owner: Live, wanted: set[Ref]) -> None:
-    """Delete the owner's children that are no longer wanted, but for what a pod may still read."""
-    rolling = not all(map(status.is_complete, _deployments(cluster, wanted)))
-    for live in cluster.owned_by(owner):
-        # until the last pod of the spec before is gone, its container may start again and read it
-        in_use = rolling and live.ref.kind in READ_BY_PODS
-        if live.ref not in wanted and not live.deleting and not in_use:
+async def prune(cluster: Cluster, owner: Live, kept: Collection[Ref]) -> None:
+    """Delete the owner's other children, but for what a pod may still read."""
+    children = cluster.owned_by(owner)
+    workloads = [live for live in children if live.ref.kind == DEPLOYMENT and live.ref in kept]
+    for live in children:
+        if live.ref not in kept and not live.deleting and not _is_read(live, workloads):
             await cluster.delete(live)
 
 
-def _deployments(cluster: Cluster, wanted: set[Ref]) -> Iterator[Object]:
-    for ref in wanted:
-        if ref.kind == DEPLOYMENT and (live := cluster.get(ref)):
-            yield live.object
+def _is_read(live: Live, workloads: Collection[Live]) -> bool:
+    """Return whether pods may read an object when a container of theirs starts again.
+
+    Those of the current template read what is named in it; those of one before are gone only when
+    the rollout is complete.
+    """
+    if live.ref.kind not in READ_BY_PODS:
+        return False
+    mention = f'"{live.ref.name}"'.encode()
+    return any(
+        mention in workload.wanted or not status.is_complete(workload.object)
+        for workload in workloads
+    )

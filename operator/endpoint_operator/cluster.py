@@ -7,49 +7,37 @@ before the caller gets it, so that the next reconcile knows of it without waitin
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from endpoint_operator import names
-from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of, slim
+from endpoint_operator.cache import Cache
 from endpoint_operator.errors import MissingKindError
-from kube_api import Conflict, Forbidden, Invalid, KubeClient, NotFound, Resource, watch
+from endpoint_operator.kinds import OWN_KINDS, RESOURCES
+from endpoint_operator.live import Live, Object, Ref, ref_of, slim
+from endpoint_operator.posting import Posting
+from endpoint_operator.references import References
+from kube_api import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    KubeClient,
+    NotFound,
+    Resource,
+    watch,
+)
 
 logger = logging.getLogger(__name__)
-
-INFERENCE_ENDPOINT: Final = "InferenceEndpoint"
-API_KEY: Final = "ApiKey"
-DEPLOYMENT: Final = "Deployment"
-CONFIG_MAP: Final = "ConfigMap"
-SECRET: Final = "Secret"  # noqa: S105 - a kind of object
-CLAIM: Final = "PersistentVolumeClaim"
-NETWORK_POLICY: Final = "NetworkPolicy"
-DISRUPTION_BUDGET: Final = "PodDisruptionBudget"
-
-RESOURCES: Final = {
-    resource.kind: resource
-    for resource in (
-        Resource(names.GROUP, names.VERSION, "inferenceendpoints", INFERENCE_ENDPOINT),
-        Resource(names.GROUP, names.VERSION, "apikeys", API_KEY),
-        Resource("apps", "v1", "deployments", DEPLOYMENT),
-        Resource("", "v1", "services", "Service"),
-        Resource("", "v1", "configmaps", CONFIG_MAP),
-        Resource("", "v1", "secrets", SECRET),
-        Resource("", "v1", "persistentvolumeclaims", CLAIM),
-        Resource("networking.k8s.io", "v1", "networkpolicies", NETWORK_POLICY),
-        Resource("policy", "v1", "poddisruptionbudgets", DISRUPTION_BUDGET),
-    )
-}
-"""Every kind that the operator touches, by its name."""
-
-OWN_KINDS: Final = (INFERENCE_ENDPOINT, API_KEY)
-CHILD_KINDS: Final = tuple(kind for kind in RESOURCES if kind not in OWN_KINDS)
 
 NEVER_AGAIN: Final = "1"
 """The version of an empty cluster, which is given to no object."""
 
 MANAGED: Final = f"{names.MANAGED_BY}={names.MANAGER}"
+
+WARNINGS: Final = Resource("", "v1", "events", "Event")
+"""Under their first name: under events.k8s.io they can't be selected by their object."""
 
 
 class Cluster(Protocol):
@@ -63,6 +51,21 @@ class Cluster(Protocol):
 
     def owned_by(self, owner: Live) -> list[Live]:
         """Return what was last seen of the objects that an owner controls."""
+
+    def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
+        """Return what was last seen of the pods or claims that bear an endpoint's label."""
+
+    def called(self, namespace: str, name: str) -> list[Live]:
+        """Return the endpoints of a namespace that clients call by a name."""
+
+    async def warnings_of(self, pod: Object) -> list[Object]:
+        """Ask for the Warning events (v1) of this very pod."""
+
+    async def referenced(self, ref: Ref, *, by: Ref) -> Live | None:
+        """Return a user's object that another refers to; its changes are looked at from now on."""
+
+    def release(self, by: Ref) -> None:
+        """Take note that an object refers to nothing any more."""
 
     async def read(self, ref: Ref) -> Live | None:
         """Ask for an object; None if there is none."""
@@ -82,6 +85,9 @@ class Cluster(Protocol):
     async def write_status(self, live: Live, changed: Object) -> None:
         """Change fields of this very version's status; one that is gone needs none."""
 
+    def post(self, event: Object) -> None:
+        """Create an Event (events.k8s.io/v1) some time soon, if that can be."""
+
 
 class ApiCluster:
     """A real cluster."""
@@ -89,6 +95,8 @@ class ApiCluster:
     def __init__(self, api: KubeClient) -> None:
         self._api = api
         self._cache = Cache()
+        self._references = References(api)
+        self._posting = Posting(api)
 
     def get(self, ref: Ref) -> Live | None:
         """Return what was last seen of an object."""
@@ -101,6 +109,34 @@ class ApiCluster:
     def owned_by(self, owner: Live) -> list[Live]:
         """Return what was last seen of the objects that an owner controls."""
         return self._cache.owned_by(owner)
+
+    def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
+        """Return what was last seen of the pods or claims that bear an endpoint's label."""
+        return self._cache.labelled(kind, endpoint)
+
+    def called(self, namespace: str, name: str) -> list[Live]:
+        """Return the endpoints of a namespace that clients call by a name."""
+        return self._cache.called(namespace, name)
+
+    async def warnings_of(self, pod: Object) -> list[Object]:
+        """Ask for the Warning events of this very pod."""
+        meta = pod["metadata"]
+        selector = f"involvedObject.uid={meta['uid']},type=Warning"
+        return await self._api.list(WARNINGS, meta["namespace"], field_selector=selector)
+
+    async def referenced(self, ref: Ref, *, by: Ref) -> Live | None:
+        """Return a user's object that another refers to."""
+        return await self._references.get(ref, by=by)
+
+    def release(self, by: Ref) -> None:
+        """Take note that an object refers to nothing any more."""
+        self._references.release(by)
+
+    def follow_references(
+        self, tasks: asyncio.TaskGroup, *, changed: Callable[[Ref], None]
+    ) -> None:
+        """Call ``changed`` from now on with whoever refers to an object that changed."""
+        self._references.start(tasks, changed)
 
     async def read(self, ref: Ref) -> Live | None:
         """Ask for an object; a child of ours is remembered, and whatever is gone forgotten.
@@ -116,7 +152,7 @@ class ApiCluster:
                 self._cache.remove(known)
             return None
         live = slim(obj)
-        if ref.kind not in OWN_KINDS and _is_managed(obj) and self._is_kept(live):
+        if ref.kind not in OWN_KINDS and _is_managed(obj) and self._cache.concerns_us(live):
             self._cache.put(live)
         return live
 
@@ -185,6 +221,14 @@ class ApiCluster:
         if self._cache.get(live.ref) is not None:
             self._cache.put(answer)
 
+    def post(self, event: Object) -> None:
+        """Create an Event some time soon."""
+        self._posting.post(event)
+
+    async def keep_posting(self) -> None:
+        """Create the Events that are posted, for ever."""
+        await self._posting.keep_posting()
+
     async def load(self, kind: str) -> None:
         """Read every object of a kind into the cache. Raises MissingKindError."""
         try:
@@ -199,7 +243,7 @@ class ApiCluster:
     async def follow(
         self, kind: str, *, changed: Callable[[Live], None], synced: Callable[[], None]
     ) -> None:
-        """Keep the cache of our children of one kind up to date, for ever.
+        """Keep the cache of the objects of one kind that bear our label up to date, for ever.
 
         Calls ``changed`` with each that is news, also with what it was before if it was another
         owner's then, and ``synced`` after each complete list. Raises Forbidden if the first list
@@ -215,27 +259,10 @@ class ApiCluster:
                 if before is not None and before.controller != live.controller:
                     changed(before)
 
-    def observe(self, kind: str | None, obj: Object) -> Live | None:
+    def observe(self, change: str | None, obj: Object) -> Live | None:
         """Take note of a watch event; return the object if that was news."""
         live = slim(obj)
-        if kind == "DELETED":
-            news = self._cache.remove(live)
-        elif self._is_kept(live):
-            news = self._cache.put(live)
-        else:
-            news = self._forget_older(live)
-        return live if news else None
-
-    def _is_kept(self, live: Live) -> bool:
-        """Return whether an object concerns us: anybody may put our label on anything."""
-        if live.ref.kind in (*OWN_KINDS, SECRET):
-            return True  # some Secrets of ours have no owner, and an ApiKey can adopt a user's
-        owner = live.controller
-        return owner is not None and owner.group == names.GROUP and owner.kind in OWN_KINDS
-
-    def _forget_older(self, live: Live) -> bool:
-        known = self._cache.get(live.ref)
-        return known is not None and known.version < live.version and self._cache.remove(live)
+        return live if self._cache.observe(change, live) else None
 
     async def _patch(self, ref: Ref, patch: Object, subresource: str) -> Object:
         return await self._api.merge_patch(
@@ -253,6 +280,6 @@ class ApiCluster:
         return live
 
 
-def _is_managed(obj: dict[str, Any]) -> bool:
+def _is_managed(obj: Object) -> bool:
     labels: dict[str, str] = obj["metadata"].get("labels", {})
     return labels.get(names.MANAGED_BY) == names.MANAGER

@@ -7,13 +7,29 @@ fixed clock and known randomness.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from endpoint_operator import status
 from endpoint_operator.api import values
-from endpoint_operator.cache import Ref
 from endpoint_operator.cluster import Cluster
 from endpoint_operator.keys import RootKey
+from endpoint_operator.live import Ref
 from endpoint_operator.settings import Settings
+from endpoint_operator.settled import Settled
+from endpoint_operator.upgrades import Slots
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a spec is in force; if not, why, and when to try again.
+
+    ``upgrade_waiting``: it is, but the pods that this version of the operator makes of it wait.
+    """
+
+    finding: status.Finding
+    facts: status.Facts | None = None
+    again_after: float | None = None
+    upgrade_waiting: bool = False
 
 
 @dataclass
@@ -27,7 +43,8 @@ class InUse:
 class Context:
     """The cluster, the settings, and the three things that are not pure: key, clock, dice.
 
-    ``clock`` gives seconds since 1970.
+    ``clock`` gives seconds since 1970. ``settled`` is what was found of endpoints before, ``slots``
+    who rolls by an upgrade.
     """
 
     cluster: Cluster
@@ -35,6 +52,8 @@ class Context:
     in_use: InUse
     clock: Callable[[], float]
     entropy: Callable[[int], bytes]
+    slots: Slots
+    settled: Settled[Verdict] = field(default_factory=Settled)
 
     @property
     def root_key(self) -> bytes:

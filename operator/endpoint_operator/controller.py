@@ -17,19 +17,21 @@ from typing import Final
 
 from endpoint_operator import names
 from endpoint_operator.apikeys import reconcile_api_key
-from endpoint_operator.cache import Live, Object, Ref
-from endpoint_operator.cluster import (
-    API_KEY,
-    CHILD_KINDS,
-    INFERENCE_ENDPOINT,
-    OWN_KINDS,
-    SECRET,
-    ApiCluster,
-)
+from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.context import Context, InUse
 from endpoint_operator.errors import LeadershipLostError, RootKeyError
+from endpoint_operator.kinds import (
+    API_KEY,
+    DEPLOYMENT,
+    INFERENCE_ENDPOINT,
+    LABELLED,
+    MANAGED_KINDS,
+    OWN_KINDS,
+    SECRET,
+)
 from endpoint_operator.leader import Leadership
 from endpoint_operator.listing import KEYRING, reconcile_keyring
+from endpoint_operator.live import Live, Object, Ref
 from endpoint_operator.reconcile import reconcile_endpoint
 from endpoint_operator.rootkey import (
     ROOT_KEY,
@@ -39,6 +41,7 @@ from endpoint_operator.rootkey import (
 )
 from endpoint_operator.settings import Settings
 from endpoint_operator.telemetry import bound
+from endpoint_operator.upgrades import Slots, holds_slot
 from endpoint_operator.workqueue import LONGEST_PAUSE_SECONDS, WorkQueue
 from kube_api import ApiError, Conflict, Unavailable
 
@@ -87,8 +90,8 @@ class Controller:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            synced = [asyncio.Event() for _ in CHILD_KINDS]
-            for kind, event in zip(CHILD_KINDS, synced, strict=True):
+            synced = [asyncio.Event() for _ in MANAGED_KINDS]
+            for kind, event in zip(MANAGED_KINDS, synced, strict=True):
                 following = self._cluster.follow(kind, changed=self._wake, synced=event.set)
                 group.create_task(following, name=f"watch {kind}")
             for event in synced:
@@ -101,9 +104,14 @@ class Controller:
         for kind in OWN_KINDS:  # not before: what the last leader acted on must not be news
             await self._cluster.load(kind)
         context = await self._context()
+        hold_slots(context)
         self._wake_all()
         logger.info("every first list is in; reconciling")
         async with asyncio.TaskGroup() as workers:
+            self._cluster.follow_references(
+                workers, changed=lambda ref: self._look_again(context, ref)
+            )
+            workers.create_task(self._cluster.keep_posting(), name="events")
             for number in range(WORKERS):
                 workers.create_task(self._work(context), name=f"worker {number}")
 
@@ -114,12 +122,21 @@ class Controller:
             in_use=InUse(await ensure_root_key(self._cluster, self._settings)),
             clock=time.time,
             entropy=secrets.token_bytes,
+            slots=Slots(self._settings.upgrade_max_concurrent),
         )
 
     def _wake(self, live: Live) -> None:
-        """Queue what a changed object concerns."""
+        """Queue what a changed object concerns, and who has a name that it has, or had."""
         for ref in concerned(live, self._settings):
             self._queue.add(ref)
+        for call in live.calls:
+            for rival in self._cluster.called(live.ref.namespace, call):
+                self._queue.add(rival.ref)
+
+    def _look_again(self, context: Context, ref: Ref) -> None:
+        """Queue an endpoint whose own objects have not changed."""
+        context.settled.forget(ref)
+        self._queue.add(ref)
 
     def _wake_all(self) -> None:
         for kind in OWN_KINDS:
@@ -169,6 +186,15 @@ class Controller:
             ended()
 
 
+def hold_slots(context: Context) -> None:
+    """Give the endpoints that are in the middle of an upgrade the slots that they had."""
+    mark = names.UPGRADE.encode()
+    for live in context.cluster.of_kind(DEPLOYMENT):
+        if live.controller and mark in live.wanted and holds_slot(live.object):
+            owner = live.controller
+            context.slots.hold(Ref(owner.kind, owner.namespace, owner.name))
+
+
 def longest_pause(error: ApiError) -> float:
     """Return how many seconds the pauses after a failure may grow to."""
     outage = isinstance(error, Unavailable)
@@ -179,6 +205,8 @@ def concerned(live: Live, settings: Settings) -> list[Ref]:
     """Return what has to be looked at when an object changed: itself, its owner, the keyring."""
     if live.ref == root_key_ref(settings):
         return [ROOT_KEY]
+    if live.ref.kind in LABELLED and live.endpoint:
+        return [Ref(INFERENCE_ENDPOINT, live.ref.namespace, live.endpoint)]
     owner = live.as_owner() if live.ref.kind in OWN_KINDS else live.controller
     if owner is None or owner.group != names.GROUP:
         # the keyring itself, or what an ApiKey may have adopted

@@ -15,13 +15,13 @@ MERGE_KEYS: Final = ("uid", "mountPath", "name", "containerPort")
 
 def covers(live: Any, desired: Any) -> bool:
     """Return whether the live value has everything that the desired one has."""
+    if live == desired:
+        return True  # most of an object is
     if isinstance(desired, dict):
         return isinstance(live, dict) and all(
             key in live and covers(live[key], value) for key, value in desired.items()
         )
-    if isinstance(desired, list):
-        return isinstance(live, list) and _covers_list(live, desired)
-    return bool(live == desired)
+    return isinstance(desired, list) and isinstance(live, list) and _covers_list(live, desired)
 
 
 def _covers_list(live: list[Any], desired: list[Any]) -> bool:

@@ -7,6 +7,7 @@
     ├── KeyMissingError       a Secret that an ApiKey adopted has no key
     ├── NameTakenError        an object that we would make exists and belongs to somebody else
     ├── RenderError           a template and its values make no object: a fault of the operator
+    ├── ReferenceNotFoundError  what an object refers to does not exist
     ├── OwnerGoneError        an object was deleted while we worked for it
     ├── MissingKindError      the cluster lacks one of our custom resource definitions
     ├── RootKeyError          the root key Secret holds no usable key
@@ -63,8 +64,15 @@ class NameTakenError(OperatorError):
     """Objects with names that we need exist already and are not ours; the message names them."""
 
 
+class ReferenceNotFoundError(OperatorError):
+    """A spec refers to something that does not exist; the message names field and remedy."""
+
+
 class RenderError(OperatorError):
     """A template and its values make no object; the message names the template."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; please report this"
 
 
 class OwnerGoneError(OperatorError):

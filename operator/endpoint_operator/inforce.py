@@ -17,12 +17,12 @@ import orjson
 from endpoint_operator import keyring, keys, names
 from endpoint_operator.api import rules
 from endpoint_operator.api.v1alpha1 import ApiKey, parse_api_key
-from endpoint_operator.cache import Live, Ref
-from endpoint_operator.cluster import SECRET
 from endpoint_operator.context import Context
 from endpoint_operator.errors import InvalidObjectError, ScopeNotAllowedError
 from endpoint_operator.keyring import NOTHING, Entries, Keyring
 from endpoint_operator.keys import Held
+from endpoint_operator.kinds import SECRET
+from endpoint_operator.live import Live, Ref
 from endpoint_operator.settings import Settings
 
 

@@ -11,11 +11,11 @@ import logging
 from typing import Final
 
 from endpoint_operator import inforce, keyring
-from endpoint_operator.cache import Live, Object, Ref
-from endpoint_operator.cluster import API_KEY
 from endpoint_operator.context import DONE, Context, Outcome
 from endpoint_operator.drift import covers
 from endpoint_operator.keyring import Entry, Keyring
+from endpoint_operator.kinds import API_KEY
+from endpoint_operator.live import Live, Object, Ref
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,10 @@ ENDPOINT: Final = f"{GROUP}/endpoint"
 APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 SPEC_HASH: Final = f"{GROUP}/spec-hash"
 DEFAULT_IMAGE: Final = f"{GROUP}/default-image"
+REFERENCED_HASH: Final = f"{GROUP}/referenced-hash"
+
+UPGRADE: Final = f"{GROUP}/upgrade"
+"""On a Deployment: the revision for which it holds one of the slots of an upgrade (ADR 0013)."""
 
 ROTATION: Final = f"{GROUP}/rotation"
 PREVIOUS_UNTIL: Final = f"{GROUP}/previous-until"

@@ -7,143 +7,136 @@ nothing. ``controller`` calls it, for one endpoint never twice at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Final
 
-from endpoint_operator import keys, names, status
+from endpoint_operator import facts, names, status
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint, parse_endpoint
-from endpoint_operator.cache import Live, Object, Ref
 from endpoint_operator.children import converge
-from endpoint_operator.cluster import DEPLOYMENT
-from endpoint_operator.context import DONE, Context, Outcome
-from endpoint_operator.desired import (
-    EngineDefaults,
-    Inputs,
-    Recorded,
-    desired_objects,
-    resolve_image,
-)
+from endpoint_operator.context import Context, Outcome, Verdict
+from endpoint_operator.desired import desired_objects
 from endpoint_operator.errors import (
     InvalidObjectError,
     NameTakenError,
     OwnerGoneError,
+    ReferenceNotFoundError,
     RenderError,
 )
-from endpoint_operator.settings import Settings
+from endpoint_operator.kinds import CLAIM
+from endpoint_operator.live import Live, Ref, ref_of
+from endpoint_operator.notices import event, notices
+from endpoint_operator.observation import observe, rivals, workload
+from endpoint_operator.settled import shape
+from endpoint_operator.upgrades import holds_slot, plan
 from kube_api import Forbidden, Invalid
 
-CONFLICT_CHECK_SECONDS = 30.0
-"""How often a taken name is looked at again: objects that aren't ours are not watched."""
+LOOK_AGAIN_SECONDS: Final = 30.0
+"""For what stands in the way and is not watched: somebody's object, a policy, a quota."""
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the spec is in force; if not, why, and when to try again."""
-
-    finding: status.Finding
-    facts: status.Facts | None = None
-    again_after: float | None = None
+_REASONS: Final = {
+    InvalidObjectError: status.INVALID_SPEC,
+    ReferenceNotFoundError: status.REFERENCE_NOT_FOUND,
+    NameTakenError: status.NAME_CONFLICT,
+    RenderError: status.OPERATOR_FAULT,
+}
+_REFUSALS: Final[tuple[type[Exception], ...]] = (*_REASONS, Invalid, Forbidden)
+"""Why a spec is not in force, by what was raised; the rest is the API server's word."""
 
 
 async def reconcile_endpoint(context: Context, ref: Ref) -> Outcome:
     """Bring an endpoint's children and status to what its spec says. Raises ApiErrors."""
     live = context.cluster.get(ref)
     if live is None or live.deleting:
-        return DONE  # its children are the garbage collector's, by their owner reference
+        return _gone(context, ref)
     try:
         verdict = await _enforce(context, live)
     except OwnerGoneError:
-        return DONE
-    await _report(context, live, verdict)
-    return Outcome(again_after=verdict.again_after)
+        return _gone(context, ref)
+    return await _report(context, live, verdict)
+
+
+def _gone(context: Context, ref: Ref) -> Outcome:
+    """Forget an endpoint; its children are the garbage collector's, by their owner reference."""
+    context.settled.forget(ref)
+    context.cluster.release(ref)
+    return Outcome(then=context.slots.leave(ref))
 
 
 async def _enforce(context: Context, live: Live) -> Verdict:
     """Apply the spec, or say why it is not in force; then whatever runs stays as it is."""
+    if known := context.settled.recall(live.ref, _shape(context, live)):
+        return known
     try:
-        endpoint = parse_endpoint(live.object)
-        facts = _facts(context, endpoint, live)
-        desired = desired_objects(endpoint, _inputs(context, endpoint, facts.image))
-        await converge(context.cluster, live, desired)
-        await _scale(context, endpoint)
-    except InvalidObjectError as error:
-        return Verdict(status.no(status.INVALID_SPEC, str(error)))
-    except NameTakenError as error:
-        finding = status.no(status.NAME_CONFLICT, str(error))
-        return Verdict(finding, again_after=CONFLICT_CHECK_SECONDS)
-    except RenderError as error:
-        finding = status.no(status.OPERATOR_FAULT, f"{error}; please report this")
-        return Verdict(finding)
-    except (Invalid, Forbidden) as error:
-        finding = status.no(status.REFUSED_BY_CLUSTER, error.message)
-        return Verdict(finding, again_after=CONFLICT_CHECK_SECONDS)
-    return Verdict(status.ACCEPTANCE, facts)
+        return await _apply(context, live)
+    except _REFUSALS as error:
+        return _refusal(error)
 
 
-def _facts(context: Context, endpoint: InferenceEndpoint, live: Live) -> status.Facts:
-    deployment = _own_deployment(context, live)
-    annotations = deployment["metadata"].get("annotations", {}) if deployment else None
-    recorded = Recorded(annotations, live.status)
-    return status.Facts(
-        url=_url(context.settings.external_url, endpoint.namespace, endpoint.name),
-        served_names=endpoint.spec.model.names,
-        image=resolve_image(endpoint, recorded, default=context.settings.default_engine_image),
-    )
+def _refusal(error: Exception) -> Verdict:
+    """Say why a spec is not in force, and look again where no watch reports that it could be."""
+    if isinstance(error, Invalid | Forbidden):
+        return Verdict(status.refused(error.message), again_after=LOOK_AGAIN_SECONDS)
+    again_after = LOOK_AGAIN_SECONDS if isinstance(error, NameTakenError) else None
+    return Verdict(status.no(_REASONS[type(error)], str(error)), again_after=again_after)
 
 
-def _inputs(context: Context, endpoint: InferenceEndpoint, image: str) -> Inputs:
-    return Inputs(
-        image=image,
-        engine_key=keys.engine_key(
-            context.root_key, endpoint.uid, endpoint.spec.engine.key_generation
-        ),
-        gateway_host=context.settings.gateway_host,
-        defaults=_engine_defaults(context.settings),
-    )
+async def _apply(context: Context, live: Live) -> Verdict:
+    endpoint = parse_endpoint(live.object)
+    found = workload(context, live)
+    deployment = found.object if found else None
+    said = facts.facts(context, endpoint, live, deployment)
+    inputs = await facts.inputs(context, endpoint, live.ref, image=said.image)
+    desired = desired_objects(endpoint, inputs)
+    planned = plan(context.slots, live.ref, deployment, desired)
+    await converge(context.cluster, live, planned.desired, leave=planned.leave)
+    await _scale(context, live, endpoint)
+    verdict = Verdict(facts.acceptance(endpoint), said, upgrade_waiting=planned.waiting)
+    left = {child.ref for child in _children(context, live)}
+    if left == {ref_of(child) for child in planned.desired}:
+        context.settled.remember(live.ref, _shape(context, live), verdict)
+    return verdict
 
 
-def _engine_defaults(settings: Settings) -> EngineDefaults:
-    return EngineDefaults(
-        gateway_namespace=settings.release_namespace,
-        gateway_labels=settings.gateway_labels,
-        network_policy=settings.network_policy,
-        scrapers=settings.metrics_scrapers,
-        pull_secrets=settings.engine_pull_secrets,
-        node_selector=settings.engine_node_selector,
-        ca_bundle=settings.engine_ca_bundle,
-    )
+def _children(context: Context, live: Live) -> list[Live]:
+    labelled = context.cluster.labelled(CLAIM, live.ref)
+    unowned = [claim for claim in labelled if claim.controller is None]
+    return [*context.cluster.owned_by(live), *unowned]
 
 
-async def _scale(context: Context, endpoint: InferenceEndpoint) -> None:
+def _shape(context: Context, live: Live) -> int:
+    return shape(live, _children(context, live), root_key=context.root_key)
+
+
+async def _scale(context: Context, live: Live, endpoint: InferenceEndpoint) -> None:
     """Write the number of replicas where it differs; here the fixed number is the one writer."""
-    live = context.cluster.get(_deployment_of(endpoint.namespace, endpoint.name))
-    if live and live.object["spec"]["replicas"] != endpoint.spec.replicas:
-        await context.cluster.scale(live, endpoint.spec.replicas)
+    wanted = 0 if endpoint.spec.suspended else endpoint.spec.replicas
+    deployment = workload(context, live)
+    if deployment and deployment.object["spec"]["replicas"] != wanted:
+        await context.cluster.scale(deployment, wanted)
 
 
-async def _report(context: Context, live: Live, verdict: Verdict) -> None:
-    """Write the endpoint's status, if it says anything new."""
-    body = live.object
+async def _report(context: Context, live: Live, verdict: Verdict) -> Outcome:
+    """Write the endpoint's status, if it says anything new; return what that leaves to be done."""
+    said = verdict.facts
+    calls = (*said.served_names, *said.adapters) if said else live.calls
+    seen = await observe(context, live, calls, upgrade_waiting=verdict.upgrade_waiting)
+    body, now = live.object, context.now()
     computed = status.endpoint_status(
-        body,
-        status.Observation(_own_deployment(context, live)),
-        accepted=verdict.finding,
-        facts=verdict.facts,
-        now=context.now(),
+        body, seen.observation, accepted=verdict.finding, facts=said, now=now
     )
     if changed := status.changes(body, computed):
         await context.cluster.write_status(live, changed)
+        instance = context.settings.identity or names.MANAGER
+        for notice in notices(live.status, computed):
+            context.cluster.post(event(body, notice, now=now, instance=instance))
+    pauses = [pause for pause in (verdict.again_after, seen.again_after) if pause is not None]
+    renamed = rivals(context, live, set(live.calls) ^ set(calls))
+    return Outcome(
+        again_after=min(pauses, default=None),
+        then=(*(other.ref for other in renamed), *_turn_over(context, live, seen.observation)),
+    )
 
 
-def _own_deployment(context: Context, owner: Live) -> Object | None:
-    found = context.cluster.get(_deployment_of(owner.ref.namespace, owner.ref.name))
-    return found.object if found is not None and owner.controls(found) else None
-
-
-def _deployment_of(namespace: str, endpoint: str) -> Ref:
-    return Ref(DEPLOYMENT, namespace, names.engine_name(endpoint))
-
-
-def _url(external: str, namespace: str, name: str) -> str:
-    if external:
-        return f"{external.rstrip('/')}/{namespace}.{name}/v1"
-    return f"http://{name}.{namespace}/v1"
+def _turn_over(context: Context, live: Live, seen: status.Observation) -> tuple[Ref, ...]:
+    """Give back the slot of an endpoint that is upgraded; return whose turn it is then."""
+    rolling = seen.deployment is not None and holds_slot(seen.deployment)
+    return () if rolling or seen.upgrade_waiting else context.slots.leave(live.ref)

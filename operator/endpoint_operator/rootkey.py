@@ -12,11 +12,12 @@ import logging
 import secrets
 
 from endpoint_operator import keys
-from endpoint_operator.cache import Live, Ref
-from endpoint_operator.cluster import INFERENCE_ENDPOINT, SECRET, ApiCluster
+from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.context import DONE, Context, Outcome
 from endpoint_operator.drift import covers
 from endpoint_operator.keys import RootKey
+from endpoint_operator.kinds import INFERENCE_ENDPOINT, SECRET
+from endpoint_operator.live import Live, Ref
 from endpoint_operator.settings import Settings
 from kube_api import Conflict
 

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import pytest_asyncio
 
-from endpoint_operator.cache import Ref
 from endpoint_operator.leader import LEASES
+from endpoint_operator.live import Ref
 from helpers import builders
 from helpers.live_cluster import LiveCluster
 from helpers.operator_process import NAMESPACE, STANDS_BY, SYNCED, OperatorProcess

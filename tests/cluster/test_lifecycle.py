@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from endpoint_operator.cache import Ref
+from endpoint_operator.live import Ref
 from helpers import builders
 from helpers.live_cluster import LiveCluster
 from helpers.operator_process import OperatorProcess

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from endpoint_operator import keys
-from endpoint_operator.cache import Ref
+from endpoint_operator.live import Ref
 from helpers import builders
 from helpers.live_cluster import LiveCluster
 from helpers.live_keys import ROOT_KEY, key_of

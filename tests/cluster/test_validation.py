@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from endpoint_operator.cache import Ref
+from endpoint_operator.live import Ref
 from helpers import builders, verdicts
 from helpers.live_cluster import ROOT, ControlPlane, LiveCluster
 

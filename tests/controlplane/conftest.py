@@ -9,6 +9,7 @@ import pytest
 from endpoint_operator.context import Context, InUse
 from endpoint_operator.keys import RootKey
 from endpoint_operator.settings import Settings
+from endpoint_operator.upgrades import Slots
 from helpers.builders import RELEASE_NAMESPACE
 from helpers.memory_cluster import MakeContext, MemoryCluster
 
@@ -39,6 +40,7 @@ def make_context(settings: Settings) -> MakeContext:
             in_use=InUse(RootKey(b"r" * 32)),
             clock=lambda: NOON,
             entropy=lambda size: next(rolls).to_bytes(size, "big"),
+            slots=Slots(settings.upgrade_max_concurrent),
         )
 
     return make

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from endpoint_operator import keyring, names
-from endpoint_operator.cache import Ref
 from endpoint_operator.listing import KEYRING
+from endpoint_operator.live import Ref
 from helpers import builders
 from helpers.key_story import KEY, RING, SECRET, Story
 from helpers.memory_cluster import MakeContext

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from endpoint_operator import names
-from endpoint_operator.cache import Live, Ref
 from endpoint_operator.listing import KEYRING
+from endpoint_operator.live import Live, Ref
 from endpoint_operator.rotation import HANDOVER_SECONDS
 from helpers import builders
 from helpers.key_story import KEY, RING, SECRET, Story

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from endpoint_operator import names
-from endpoint_operator.cache import Cache, Live, Ref, slim
+from endpoint_operator.cache import Cache
+from endpoint_operator.live import Live, Ref, slim
 from helpers import builders
 
 REF = Ref("Service", "team-a", "qwen")
@@ -109,33 +110,42 @@ def test_an_owner_stays_one_under_a_new_version_of_the_api() -> None:
     assert cache.owned_by(owner()) != []
 
 
-def test_an_object_that_is_changed_by_a_reader_stays_as_it_was_seen() -> None:
-    seen = service(1)
-    seen.object["metadata"]["name"] = "changed"
-    assert seen.object["metadata"]["name"] == "qwen"
-    assert seen.object["metadata"]["resourceVersion"] == "1"
+def test_pods_are_found_by_the_label_of_their_endpoint() -> None:
+    cache = Cache()
+    pod = slim(builders.pod(status={}))
+    assert cache.observe("ADDED", pod)
+    assert not cache.observe("ADDED", slim(builders.pod("strange", endpoint="", status={})))
+    assert cache.labelled("Pod", owner().ref) == [pod]
+    assert cache.labelled("Pod", owner(name="other").ref) == []
+    assert cache.observe("DELETED", pod)
+    assert cache.labelled("Pod", owner().ref) == []
 
 
-def test_what_is_wanted_is_the_same_bytes_when_only_the_status_changed() -> None:
-    before, after = service(1), service(2)
-    assert before.wanted == after.wanted
-    body = before.object | {"status": {"replicas": 1}}
-    assert slim(body).wanted == before.wanted
-    assert slim(body).object == body
-
-
-def test_managed_fields_are_dropped_but_for_who_owns_replicas() -> None:
-    entry = {
-        "manager": names.MANAGER,
-        "operation": "Apply",
-        "fieldsV1": {"f:spec": {"f:replicas": {}}},
+@pytest.mark.parametrize(
+    ("manager", "kept"), [(names.MANAGER, True), ("kubectl", False)], ids=["ours", "another's"]
+)
+def test_a_claim_that_outlives_its_endpoint_is_kept(manager: str, *, kept: bool) -> None:
+    cache = Cache()
+    meta = {
+        "namespace": "team-a",
+        "name": "qwen-cache",
+        "resourceVersion": "1",
+        "labels": names.child_labels("qwen"),
+        "managedFields": [{"manager": manager, "operation": "Apply"}],
     }
-    meta = {"name": "d", "resourceVersion": "1", "uid": "u"}
-    kept = slim({"kind": "Deployment", "metadata": meta | {"managedFields": [entry]}})
-    assert kept.owns_replicas
-    assert kept.applied
-    assert "managedFields" not in kept.object["metadata"]
-    scaled = entry | {"operation": "Update", "subresource": "scale"}
-    written = slim({"kind": "Deployment", "metadata": meta | {"managedFields": [scaled]}})
-    assert not written.owns_replicas
-    assert not written.applied
+    claim = slim({"kind": "PersistentVolumeClaim", "metadata": meta})
+    assert cache.observe("ADDED", claim) is kept
+    assert (cache.labelled("PersistentVolumeClaim", owner().ref) == [claim]) is kept
+
+
+def test_endpoints_are_found_by_what_they_are_called() -> None:
+    def endpoint(version: int, *calls: str) -> Live:
+        body = builders.endpoint() | {"status": {"servedNames": list(calls)}}
+        return slim(body | {"metadata": body["metadata"] | {"resourceVersion": str(version)}})
+
+    cache = Cache()
+    cache.put(endpoint(1, "a", "b"))
+    assert cache.called("team-a", "b") == [endpoint(1, "a", "b")]
+    assert cache.called("team-b", "b") == []
+    cache.put(endpoint(2, "a"))
+    assert cache.called("team-a", "b") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from endpoint_operator import names
-from endpoint_operator.cache import Live, Ref
 from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.errors import MissingKindError
+from endpoint_operator.live import Live, Ref
 from helpers import builders
 from helpers.scripted_api import Reply, ScriptedApi, answer, failure, scripted_api
 from kube_api import Conflict
@@ -148,6 +149,35 @@ async def test_a_status_of_something_deleted_is_no_failure_and_makes_it_forgotte
     assert cluster.get(ENDPOINT) is None
 
 
+async def test_the_warnings_about_a_pod_are_asked_for_by_its_uid(played: Played) -> None:
+    script, cluster = played
+    warning = {"metadata": {"name": "w"}, "reason": "FailedMount"}
+    script.lists.append(answer({"metadata": {"resourceVersion": "5"}, "items": [warning]}))
+    (found,) = await cluster.warnings_of(builders.pod(status={}))
+    assert found["reason"] == "FailedMount"
+    assert script.requests[-1].path == "/api/v1/namespaces/team-a/events"
+    selector = script.requests[-1].query["fieldSelector"]
+    assert selector == "involvedObject.uid=uid-qwen-engine-1,type=Warning"
+
+
+async def test_an_event_that_is_refused_keeps_none_of_the_others_back(played: Played) -> None:
+    script, cluster = played
+    second = asyncio.Event()
+
+    async def created(request: web.Request) -> web.StreamResponse:
+        second.set()
+        return await answer({})(request)
+
+    script.others += [failure(403), created]
+    cluster.post({"metadata": {"namespace": "team-a"}, "note": "first"})
+    cluster.post({"metadata": {"namespace": "team-a"}, "note": "second"})
+    posting = asyncio.create_task(cluster.keep_posting())
+    await second.wait()
+    posting.cancel()
+    assert [body["note"] for body in script.bodies] == ["first", "second"]
+    assert script.requests[-1].path == "/apis/events.k8s.io/v1/namespaces/team-a/events"
+
+
 async def test_a_deletion_is_guarded_by_the_uid(played: Played) -> None:
     script, cluster = played
     live = cluster.observe("ADDED", config(5))
@@ -237,6 +267,6 @@ async def test_a_secret_needs_no_owner_to_concern_us(played: Played) -> None:
 
 async def test_a_cluster_without_our_kinds_is_told_what_to_install(played: Played) -> None:
     script, cluster = played
-    script.others.append(failure(404))
+    script.lists.append(failure(404))
     with pytest.raises(MissingKindError, match=r"InferenceEndpoints .*: install the CRDs"):
         await cluster.load("InferenceEndpoint")

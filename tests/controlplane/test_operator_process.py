@@ -11,10 +11,10 @@ import pytest
 
 from endpoint_operator import names
 from endpoint_operator.__main__ import leaves
-from endpoint_operator.cache import Live, Ref, slim
 from endpoint_operator.controller import concerned, longest_pause
 from endpoint_operator.errors import SettingsError
 from endpoint_operator.listing import KEYRING
+from endpoint_operator.live import Live, Ref, slim
 from endpoint_operator.rootkey import ROOT_KEY
 from endpoint_operator.settings import Settings, load_settings
 from endpoint_operator.telemetry import JsonFormatter, bound

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from endpoint_operator import names
-from endpoint_operator.cache import Ref
+from endpoint_operator.keys import RootKey
+from endpoint_operator.live import Ref
 from endpoint_operator.reconcile import reconcile_endpoint
+from endpoint_operator.settled import Settled
 from helpers import builders
 from helpers.memory_cluster import MakeContext, MemoryCluster
 from kube_api import Conflict, Forbidden, Invalid, Unavailable
@@ -45,16 +47,16 @@ class Story:
     def set(self, **settings: Any) -> None:
         """Go on with an operator whose settings differ."""
         changed = self.context.settings.model_copy(update=settings)
-        self.context = replace(self.context, settings=changed)
+        self.context = replace(self.context, settings=changed, settled=Settled())
 
     def condition(self, kind: str) -> Object:
         return builders.condition_of(self.cluster.stored(ENDPOINT), kind)
 
-    def roll_out(self) -> None:
-        """Have the Deployment say that all pods are of its current template."""
-        deployment = self.cluster.stored(DEPLOYMENT)
+    def roll_out(self, ref: Ref = DEPLOYMENT) -> None:
+        """Have a Deployment say that all pods are of its current template."""
+        deployment = self.cluster.stored(ref)
         counts = ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
-        rollout = dict.fromkeys(counts, self.replicas)
+        rollout = dict.fromkeys(counts, deployment["spec"]["replicas"])
         rollout["observedGeneration"] = deployment["metadata"]["generation"]
         self.cluster.put(deployment | {"status": rollout})
 
@@ -273,7 +275,7 @@ async def test_what_the_api_server_refuses_is_said_and_tried_again(new: Story) -
     new.cluster.refusals[DEPLOYMENT] = Invalid(422, "spec.template: Invalid value")
     assert await new.reconcile() == 30
     assert new.condition("Accepted")["reason"] == "RefusedByCluster"
-    assert new.condition("Accepted")["message"] == "spec.template: Invalid value"
+    assert "spec.template: Invalid value" in new.condition("Accepted")["message"]
 
 
 async def test_a_new_endpoint_costs_no_reads(new: Story) -> None:
@@ -401,3 +403,196 @@ async def test_a_child_that_another_endpoint_lost_is_not_ours(settled: Story) ->
     settled.cluster.put(body | {"metadata": body["metadata"] | {"labels": labels}})
     await settled.reconcile()
     assert settled.condition("Accepted")["reason"] == "NameConflict"
+
+
+def unschedulable_pod(story: Story) -> Object:
+    """A pod of the current template that fits on no node."""
+    template = story.cluster.stored(DEPLOYMENT)["spec"]["template"]["metadata"]
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+    }
+    pod = builders.pod(status={"phase": "Pending", "conditions": [condition]})
+    meta = pod["metadata"] | {"annotations": template.get("annotations", {})}
+    return pod | {"metadata": meta}
+
+
+async def test_what_keeps_a_pod_from_running_is_said(settled: Story) -> None:
+    settled.cluster.put(unschedulable_pod(settled))
+    await settled.reconcile()
+    assert settled.writes == [("status", ENDPOINT)]
+    assert settled.condition("Ready")["reason"] == "InsufficientGpu"
+
+
+async def test_a_change_of_a_condition_is_announced_once(settled: Story) -> None:
+    assert settled.cluster.posted == []
+    settled.cluster.put(unschedulable_pod(settled))
+    await settled.reconcile()
+    await settled.reconcile()
+    (event,) = settled.cluster.posted
+    assert (event["type"], event["reason"]) == ("Warning", "InsufficientGpu")
+    assert event["regarding"]["uid"] == "uid-1"
+
+
+async def test_events_of_a_pod_are_read_only_where_nothing_else_can_tell(settled: Story) -> None:
+    pod = unschedulable_pod(settled)
+    scheduled = {"lastTransitionTime": "2026-11-21T11:00:00Z", "status": "True"}
+    pod["status"]["conditions"] = [
+        scheduled | {"type": "PodScheduled"},
+        {"type": "PodReadyToStartContainers", "status": "False"},
+    ]
+    settled.cluster.put(pod)
+    warning = {
+        "metadata": {},
+        "reason": "FailedMount",
+        "message": 'secret "hf" not found',
+        "lastTimestamp": "2026-11-21T12:00:00Z",
+    }
+    settled.cluster.warnings[pod["metadata"]["uid"]] = [warning]
+    assert await settled.reconcile() == 60
+    assert settled.condition("Ready")["reason"] == "ConfigurationMissing"
+
+
+async def test_an_endpoint_is_suspended_and_comes_back_as_it_was(settled: Story) -> None:
+    settled.cluster.edit(ENDPOINT, suspended=True)
+    await settled.reconcile()
+    assert settled.replicas == 0
+    assert settled.condition("Ready")["reason"] == "Suspended"
+    settled.cluster.edit(ENDPOINT, engine={"image": "x:2"})
+    await settled.reconcile()
+    assert settled.replicas == 0
+    settled.cluster.edit(ENDPOINT, suspended=False)
+    await settled.reconcile()
+    assert settled.replicas == 3
+
+
+async def test_an_image_without_a_version_is_accepted_with_a_warning(settled: Story) -> None:
+    settled.cluster.edit(ENDPOINT, engine={"image": "vllm:latest"})
+    await settled.reconcile()
+    accepted = settled.condition("Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("True", "UnpinnedImage")
+
+
+async def test_of_two_endpoints_with_one_name_the_older_has_it(settled: Story) -> None:
+    older = builders.endpoint("older", uid="uid-2")
+    meta = older["metadata"] | {"creationTimestamp": "2026-01-01T00:00:00Z"}
+    said = {"servedNames": ["Qwen/Qwen2.5-7B-Instruct"]}
+    body = settled.cluster.stored(ENDPOINT)
+    born = body["metadata"] | {"creationTimestamp": "2026-02-02T00:00:00Z"}
+    settled.cluster.put(body | {"metadata": born})
+    settled.cluster.put(older | {"metadata": meta, "status": said})
+    await settled.reconcile()
+    assert settled.condition("Routed")["reason"] == "NameTaken"
+    assert "older" in settled.condition("Routed")["message"]
+    settled.cluster.remove(Ref("InferenceEndpoint", "team-a", "older"))
+    await settled.reconcile()
+    assert settled.condition("Routed")["status"] == "True"
+
+
+async def test_a_new_name_wakes_those_who_have_it_too(new: Story) -> None:
+    younger = Ref("InferenceEndpoint", "team-a", "younger")
+    said = {"servedNames": ["Qwen/Qwen2.5-7B-Instruct"]}
+    new.cluster.put(builders.endpoint("younger", uid="uid-2") | {"status": said})
+    outcome = await reconcile_endpoint(new.context, ENDPOINT)
+    assert outcome.then == (younger,)
+    outcome = await reconcile_endpoint(new.context, ENDPOINT)
+    assert outcome.then == ()
+
+
+TEMPLATE = Ref("ConfigMap", "team-a", "templates")
+REFERENCE = {"configMapRef": {"name": "templates", "key": "chat"}}
+
+
+def templates(**data: str) -> Object:
+    meta = {"namespace": "team-a", "name": "templates"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+
+
+async def test_a_chat_template_of_a_config_map_is_rendered_and_followed(settled: Story) -> None:
+    settled.cluster.put(templates(chat="{{ messages }}"), seen=False)
+    model = settled.cluster.stored(ENDPOINT)["spec"]["model"]
+    settled.cluster.edit(ENDPOINT, model=model | {"chatTemplate": REFERENCE})
+    await settled.reconcile()
+    files = settled.cluster.stored(settled.mounted)["data"]
+    assert files["chat-template.jinja"] == "{{ messages }}"
+    assert settled.cluster.referred == {ENDPOINT: TEMPLATE}
+
+    settled.cluster.edit(ENDPOINT, model=model)
+    await settled.reconcile()
+    assert settled.cluster.referred == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        pytest.param(None, "does not exist", id="no ConfigMap"),
+        pytest.param(templates(other="x"), "no text under the key chat", id="no key"),
+    ],
+)
+async def test_a_chat_template_that_is_missing_changes_nothing_that_runs(
+    settled: Story, found: Object | None, says: str
+) -> None:
+    if found:
+        settled.cluster.put(found, seen=False)
+    model = settled.cluster.stored(ENDPOINT)["spec"]["model"]
+    settled.cluster.edit(ENDPOINT, model=model | {"chatTemplate": REFERENCE})
+    await settled.reconcile()
+    assert settled.writes == [("status", ENDPOINT)]
+    accepted = settled.condition("Accepted")
+    assert accepted["reason"] == "ReferenceNotFound"
+    assert "spec.model.chatTemplate.configMapRef" in accepted["message"]
+    assert says in accepted["message"]
+
+
+OTHER = Ref("InferenceEndpoint", "team-a", "other")
+
+
+@pytest.fixture
+async def upgraded(settled: Story) -> Story:
+    """Two endpoints that serve, and an operator whose key and so whose pods are others."""
+    settled.cluster.put(builders.endpoint("other", uid="uid-2"))
+    await reconcile_endpoint(settled.context, OTHER)
+    settled.roll_out()
+    settled.roll_out(Ref("Deployment", "team-a", "other-engine"))
+    await reconcile_endpoint(settled.context, OTHER)
+    await settled.reconcile()
+    settled.context.in_use.root_key = RootKey(b"n" * 32)
+    return settled
+
+
+async def test_an_upgrade_rolls_one_endpoint_after_the_other(upgraded: Story) -> None:
+    await reconcile_endpoint(upgraded.context, OTHER)
+    before = [upgraded.cluster.stored(child) for child in (DEPLOYMENT, SECRET, CONFIG)]
+    await upgraded.reconcile()
+    assert upgraded.condition("Progressing")["reason"] == "UpgradeWaiting"
+    assert [upgraded.cluster.stored(child) for child in (DEPLOYMENT, SECRET, CONFIG)] == before
+    await upgraded.reconcile()
+    assert upgraded.writes == []
+
+    upgraded.roll_out(Ref("Deployment", "team-a", "other-engine"))
+    outcome = await reconcile_endpoint(upgraded.context, OTHER)
+    assert outcome.then == (ENDPOINT,)
+    await upgraded.reconcile()
+    assert upgraded.condition("Progressing")["reason"] == "RollingOut"
+    upgraded.roll_out()
+    await upgraded.reconcile()
+    assert ("delete", SECRET) in upgraded.writes
+    await upgraded.reconcile()
+    assert upgraded.writes == []
+
+
+async def test_an_edit_does_not_wait_for_an_upgrade(upgraded: Story) -> None:
+    await reconcile_endpoint(upgraded.context, OTHER)
+    await upgraded.reconcile()
+    upgraded.cluster.edit(ENDPOINT, engine={"image": "x:2"})
+    await upgraded.reconcile()
+    assert upgraded.image == "x:2"
+
+
+async def test_an_endpoint_that_goes_gives_its_turn_to_the_next(upgraded: Story) -> None:
+    await reconcile_endpoint(upgraded.context, OTHER)
+    await upgraded.reconcile()
+    upgraded.cluster.remove(OTHER)
+    outcome = await reconcile_endpoint(upgraded.context, OTHER)
+    assert outcome.then == (ENDPOINT,)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from endpoint_operator import keyring, keys, names
-from endpoint_operator.cache import Ref
 from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.context import DONE
 from endpoint_operator.errors import RootKeyError
 from endpoint_operator.keys import RootKey
+from endpoint_operator.live import Ref
 from endpoint_operator.rootkey import ROOT_KEY, ensure_root_key, reconcile_root_key
 from endpoint_operator.settings import Settings
 from helpers import builders

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from endpoint_operator import names
-from endpoint_operator.cache import Ref
 from endpoint_operator.desired import files
 from endpoint_operator.desired.digests import digest
+from endpoint_operator.live import Ref
 
 Object = dict[str, Any]
 
@@ -66,6 +66,20 @@ def child_refs(deployment: Object) -> list[Ref]:
         ("Deployment", engine),
     ]
     return [Ref(kind, meta["namespace"], name) for kind, name in pairs]
+
+
+def pod(name: str = "qwen-engine-1", *, endpoint: str = "qwen", status: Object) -> Object:
+    """Return a pod of an endpoint, with a status."""
+    meta = {
+        "name": name,
+        "namespace": "team-a",
+        "uid": f"uid-{name}",
+        "resourceVersion": "1",
+        "labels": names.child_labels(endpoint),
+        "annotations": {names.REVISION: "r", "other": "x"},
+        "creationTimestamp": "2026-11-21T12:00:00Z",
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": status}
 
 
 def config_name(endpoint: str) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 from endpoint_operator import keyring, keys
 from endpoint_operator.apikeys import reconcile_api_key
-from endpoint_operator.cache import Ref
 from endpoint_operator.context import Context
 from endpoint_operator.listing import KEYRING, reconcile_keyring
+from endpoint_operator.live import Ref
 from helpers import builders
 from helpers.memory_cluster import MakeContext, MemoryCluster
 

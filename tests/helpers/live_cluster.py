@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from endpoint_operator.cache import Ref
-from endpoint_operator.cluster import RESOURCES
+from endpoint_operator.kinds import RESOURCES
+from endpoint_operator.live import Ref
 from kube_api import Invalid, KubeClient, NotFound, Resource
 
 Found = TypeVar("Found")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from endpoint_operator import keyring, keys
-from endpoint_operator.cache import Ref
+from endpoint_operator.live import Ref
 from helpers import builders
 from helpers.live_cluster import LiveCluster
 from helpers.operator_process import NAMESPACE

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from endpoint_operator.cache import Cache, Live, Object, Ref, ref_of, slim
+from endpoint_operator.cache import Cache
 from endpoint_operator.context import Context
+from endpoint_operator.live import Live, Object, Ref, ref_of, slim
 from kube_api import ApiError, Conflict
 
 
@@ -26,6 +27,9 @@ class MemoryCluster:
         self._version = 0
         self.writes: list[tuple[str, Ref]] = []
         self.reads: list[Ref] = []
+        self.referred: dict[Ref, Ref] = {}
+        self.posted: list[Object] = []
+        self.warnings: dict[str, list[Object]] = {}
         self.refusals: dict[Ref, ApiError] = {}
         self.unreadable: dict[Ref, ApiError] = {}
         for obj in objects:
@@ -76,6 +80,31 @@ class MemoryCluster:
     def owned_by(self, owner: Live) -> list[Live]:
         """Return what was last seen of the objects that an owner controls."""
         return self._cache.owned_by(owner)
+
+    def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
+        """Return what was last seen of the pods or claims that bear an endpoint's label."""
+        return self._cache.labelled(kind, endpoint)
+
+    def called(self, namespace: str, name: str) -> list[Live]:
+        """Return the endpoints that clients call by a name."""
+        return self._cache.called(namespace, name)
+
+    async def warnings_of(self, pod: Object) -> list[Object]:
+        """Return the Warning events of a pod."""
+        return self.warnings.get(pod["metadata"]["uid"], [])
+
+    def post(self, event: Object) -> None:
+        """Keep an Event."""
+        self.posted.append(event)
+
+    async def referenced(self, ref: Ref, *, by: Ref) -> Live | None:
+        """Return a user's object as it is now."""
+        self.referred[by] = ref
+        return self._stored.get(ref)
+
+    def release(self, by: Ref) -> None:
+        """Take note that an object refers to nothing any more."""
+        self.referred.pop(by, None)
 
     async def read(self, ref: Ref) -> Live | None:
         """Return an object as it is now; one that is gone is forgotten."""

@@ -32,8 +32,10 @@ class ScriptedApi:
         self.requests.append(request)
         self.bodies.append(json.loads(await request.read() or b"null"))
         queue = self.others
-        if request.method == "GET" and request.path.endswith("/widgets"):
-            queue = self.watches if "watch" in request.query else self.lists
+        if "watch" in request.query:
+            queue = self.watches
+        elif "limit" in request.query:
+            queue = self.lists
         if not queue:  # the script is over
             await asyncio.Event().wait()
         return await queue.popleft()(request)
@@ -45,7 +47,7 @@ async def scripted_api() -> AsyncIterator[tuple[ScriptedApi, KubeClient]]:
     script = ScriptedApi()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", script.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0)
+    runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

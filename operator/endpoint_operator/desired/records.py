@@ -13,6 +13,7 @@ from typing import Any
 from endpoint_operator import names
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint, InferenceEndpointSpec
 from endpoint_operator.desired.digests import digest
+from endpoint_operator.desired.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,12 @@ def resolve_image(endpoint: InferenceEndpoint, recorded: Recorded, *, default: s
     return (image if unchanged else None) or default
 
 
-def records(spec: InferenceEndpointSpec, image: str) -> dict[str, str]:
+def records(spec: InferenceEndpointSpec, inputs: Inputs) -> dict[str, str]:
     """Return the annotations by which the next reconcile knows this one."""
-    chosen = {} if spec.engine.image else {names.DEFAULT_IMAGE: image}
-    return {names.SPEC_HASH: spec_hash(spec), **chosen}
+    chosen = {} if spec.engine.image else {names.DEFAULT_IMAGE: inputs.image}
+    template = inputs.chat_template
+    referenced = {} if template is None else {names.REFERENCED_HASH: digest(template)}
+    return {names.SPEC_HASH: spec_hash(spec), **chosen, **referenced}
 
 
 def spec_hash(spec: InferenceEndpointSpec) -> str:

@@ -85,7 +85,7 @@ def deployment(endpoint: InferenceEndpoint, inputs: Inputs, content: Content) ->
         selector=names.selector_labels(endpoint.name),
         labels=names.child_labels(endpoint.name),
         container=names.ENGINE_CONTAINER,
-        annotations=records(endpoint.spec, inputs.image),
+        annotations=records(endpoint.spec, inputs),
         **_pod(endpoint, inputs, content),
         **_numbers(endpoint.spec),
     )

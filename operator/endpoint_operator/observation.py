@@ -1,0 +1,86 @@
+"""What is seen of an endpoint besides its spec: its workload, its pods, its place among the others.
+
+``reconcile`` calls ``observe`` once everything is applied, and hands what it returns to ``status``.
+It asks the API server only where a diagnosis needs a pod's events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from endpoint_operator import names, status
+from endpoint_operator.context import Context
+from endpoint_operator.diagnosis import Diagnosis, diagnose
+from endpoint_operator.kinds import DEPLOYMENT, POD
+from endpoint_operator.live import Live, Object, Ref
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An observation, and after how many seconds time alone could change it."""
+
+    observation: status.Observation
+    again_after: float | None
+
+
+def workload(context: Context, owner: Live) -> Live | None:
+    """Return an endpoint's own Deployment."""
+    ref = Ref(DEPLOYMENT, owner.ref.namespace, names.engine_name(owner.ref.name))
+    found = context.cluster.get(ref)
+    return found if found is not None and owner.controls(found) else None
+
+
+async def observe(
+    context: Context, owner: Live, calls: Iterable[str], *, upgrade_waiting: bool
+) -> Seen:
+    """Return what is seen of an endpoint that clients are to call by these names."""
+    found = workload(context, owner)
+    deployment = found.object if found else None
+    diagnosis = await _diagnose(context, owner.ref, deployment)
+    observation = status.Observation(
+        deployment=deployment,
+        diagnosis=diagnosis,
+        routed=_routed(context, owner, calls),
+        upgrade_waiting=upgrade_waiting,
+    )
+    return Seen(observation, diagnosis.again_after)
+
+
+async def _diagnose(context: Context, endpoint: Ref, deployment: Object | None) -> Diagnosis:
+    if deployment is None or status.is_complete(deployment):
+        return status.NOTHING_WRONG
+    pods = [pod.object for pod in context.cluster.labelled(POD, endpoint)]
+    now = context.now()
+    found = diagnose(deployment, pods, now=now)
+    if found.ask is None:
+        return found
+    warnings = await context.cluster.warnings_of(found.ask)
+    return diagnose(deployment, pods, now=now, warnings=warnings)
+
+
+def rivals(context: Context, owner: Live, calls: Iterable[str]) -> list[Live]:
+    """Return the other endpoints that clients call by one of these names."""
+    found = (context.cluster.called(owner.ref.namespace, call) for call in calls)
+    return [other for others in found for other in others if other.ref != owner.ref]
+
+
+def _routed(context: Context, owner: Live, calls: Iterable[str]) -> status.Finding:
+    """Say whether requests for the endpoint's names reach it; the gateway has the same rule."""
+    taken = [
+        f"{call} (of {other.ref.name})"
+        for call in calls
+        for other in rivals(context, owner, [call])
+        if _age(other) < _age(owner)
+    ]
+    if not taken:
+        return status.ROUTE
+    return status.no(
+        status.NAME_TAKEN,
+        f"An older endpoint has the name {', '.join(taken)}: requests for it go there. Choose"
+        " another one in spec.model, or call this endpoint by its own path.",
+    )
+
+
+def _age(live: Live) -> tuple[str, str]:
+    return live.object["metadata"].get("creationTimestamp", ""), live.ref.name

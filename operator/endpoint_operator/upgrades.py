@@ -1,0 +1,110 @@
+"""Upgrades roll a few endpoints at a time (ADR 0013): whose turn it is, and how that is known.
+
+Another version of the operator, root key or default of the chart makes other pods for endpoints
+that nobody touched. ``reconcile`` asks here before it applies such a Deployment; one whose turn has
+not come stays as it is. What users change is never held up. A slot is given back when the rollout
+is complete; which are taken is written on the Deployments themselves, so that a restart knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from endpoint_operator import names, status
+from endpoint_operator.kinds import CONFIG_MAP, SECRET
+from endpoint_operator.live import Object, Ref, ref_of
+
+_OF_USERS = (names.SPEC_HASH, names.REFERENCED_HASH)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be applied now, and what stays as it is because its turn has not come."""
+
+    desired: Sequence[Object]
+    leave: Collection[Ref] = ()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something has to wait."""
+        return bool(self.leave)
+
+
+def plan(slots: Slots, endpoint: Ref, live: Object | None, desired: Sequence[Object]) -> Plan:
+    """Return what of an endpoint's desired children, of which the Deployment is the last, to apply.
+
+    ``live`` is the Deployment as it is. One that has no ready replica has nothing to lose and waits
+    for nobody; one that is rolling for its user is left alone until that is done.
+    """
+    *others, deployment = desired
+    if live is None:
+        return Plan(desired)
+    if holds_slot(live) and _revision(live) == _revision(deployment):
+        return Plan([*others, _marked(deployment)])
+    if not is_upgrade(live, deployment) or not live.get("status", {}).get("readyReplicas"):
+        return Plan(desired)
+    if status.is_complete(live) and slots.take(endpoint):
+        return Plan([*others, _marked(deployment)])
+    kept = [child for child in others if child["kind"] not in (CONFIG_MAP, SECRET)]
+    return Plan(kept, leave=[ref_of(deployment)])
+
+
+def is_upgrade(live: Object, desired: Object) -> bool:
+    """Return whether other pods than before are wanted, and no user wants them.
+
+    Where what was applied is what is wanted, the difference is somebody's edit, which is healed.
+    """
+    users_want = any(_note(live, key) != _note(desired, key) for key in _OF_USERS)
+    edited = _note(live, names.APPLIED_HASH) == _note(desired, names.APPLIED_HASH)
+    return not users_want and not edited and _revision(live) != _revision(desired)
+
+
+def holds_slot(live: Object) -> bool:
+    """Return whether a Deployment is in the middle of an upgrade; a restart knows it by this."""
+    mark = _note(live, names.UPGRADE)
+    return mark is not None and mark == _revision(live) and not status.is_complete(live)
+
+
+class Slots:
+    """The turns that endpoints take; ``most`` of them at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: set[Ref] = set()
+        self._waiting: dict[Ref, None] = {}  # in the order in which they came
+
+    def hold(self, endpoint: Ref) -> None:
+        """Have an endpoint hold a slot that it took in another life."""
+        self._taken.add(endpoint)
+
+    def take(self, endpoint: Ref) -> bool:
+        """Give an endpoint a slot, or a place in the line."""
+        if endpoint not in self._taken and len(self._taken) >= self._most:
+            self._waiting[endpoint] = None
+            return False
+        self._taken.add(endpoint)
+        self._waiting.pop(endpoint, None)
+        return True
+
+    def leave(self, endpoint: Ref) -> tuple[Ref, ...]:
+        """Take an endpoint's slot and place back; return who is to ask again, if anybody."""
+        self._waiting.pop(endpoint, None)
+        if endpoint not in self._taken:
+            return ()
+        self._taken.discard(endpoint)
+        return tuple(self._waiting)[: self._most - len(self._taken)]
+
+
+def _marked(desired: Object) -> Object:
+    notes = desired["metadata"]["annotations"] | {names.UPGRADE: _revision(desired)}
+    return desired | {"metadata": desired["metadata"] | {"annotations": notes}}
+
+
+def _note(obj: Object, key: str) -> str | None:
+    note: str | None = obj["metadata"].get("annotations", {}).get(key)
+    return note
+
+
+def _revision(deployment: Object) -> str | None:
+    return _note(deployment["spec"]["template"], names.REVISION)

@@ -1,0 +1,114 @@
+"""Whose turn it is when an operator makes other pods than the one before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from endpoint_operator import names
+from endpoint_operator.live import Ref
+from endpoint_operator.upgrades import Slots, holds_slot, plan
+
+Object = dict[str, Any]
+
+QWEN, LLAMA, GEMMA = (Ref("InferenceEndpoint", "team-a", name) for name in ("q", "l", "g"))
+ROLLED_OUT = dict.fromkeys(
+    ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas", "observedGeneration"), 1
+)
+
+
+def deployment(
+    revision: str = "old", *, spec: str = "s", template: str = "t", applied: str = ""
+) -> Object:
+    notes = {
+        names.SPEC_HASH: spec,
+        names.REFERENCED_HASH: template,
+        names.APPLIED_HASH: applied or revision,
+    }
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": "q-engine", "generation": 1, "annotations": notes},
+        "spec": {
+            "replicas": 1,
+            "template": {"metadata": {"annotations": {names.REVISION: revision}}},
+        },
+    }
+
+
+def live(**status: int) -> Object:
+    """A Deployment that runs, with these differences from one that is rolled out."""
+    return deployment() | {"status": ROLLED_OUT | status}
+
+
+OTHERS = [
+    {"kind": kind, "metadata": {"name": "x"}}
+    for kind in ("Service", "PersistentVolumeClaim", "Secret", "ConfigMap")
+]
+NEW = [*OTHERS, deployment("new")]
+
+
+def busy() -> Slots:
+    slots = Slots(1)
+    assert slots.take(LLAMA)
+    return slots
+
+
+def test_an_upgrade_takes_a_slot_and_writes_that_on_the_deployment() -> None:
+    slots = Slots(1)
+    planned = plan(slots, QWEN, live(), NEW)
+    assert not planned.waiting
+    applied = planned.desired[-1]
+    assert applied["metadata"]["annotations"][names.UPGRADE] == "new"
+    assert not slots.take(LLAMA)
+    assert holds_slot(applied)
+    assert plan(slots, QWEN, applied | {"status": {}}, NEW).desired[-1] == applied
+    assert not holds_slot(applied | {"status": ROLLED_OUT})
+
+
+def test_one_without_a_slot_stays_as_it_is_with_what_its_pods_read() -> None:
+    planned = plan(busy(), QWEN, live(), NEW)
+    assert planned.waiting
+    assert [child["kind"] for child in planned.desired] == ["Service", "PersistentVolumeClaim"]
+    assert planned.leave == [Ref("Deployment", "", "q-engine")]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        pytest.param(None, deployment("new"), id="a new endpoint"),
+        pytest.param(live(), deployment("new", spec="edited"), id="an edit of the spec"),
+        pytest.param(live(), deployment("new", template="edited"), id="an edit of its template"),
+        pytest.param(live(), deployment("new", applied="old"), id="drift"),
+        pytest.param(live(), deployment("old", applied="new"), id="the same pods"),
+        pytest.param(live(readyReplicas=0), deployment("new"), id="nothing that serves"),
+    ],
+)
+def test_what_is_no_upgrade_waits_for_nobody(found: Object | None, wanted: Object) -> None:
+    planned = plan(busy(), QWEN, found, [*OTHERS, wanted])
+    assert not planned.waiting
+    assert planned.desired[-1] == wanted
+
+
+def test_a_rollout_of_the_users_is_left_alone_until_it_is_done() -> None:
+    slots = Slots(1)
+    assert plan(slots, QWEN, live(updatedReplicas=0), NEW).waiting
+    assert slots.take(LLAMA)
+
+
+def test_the_next_ones_are_told_in_the_order_in_which_they_came() -> None:
+    slots = Slots(2)
+    slots.hold(QWEN)
+    assert slots.take(LLAMA)
+    assert not slots.take(GEMMA)
+    assert slots.leave(GEMMA) == ()
+    assert not slots.take(GEMMA)
+    assert slots.leave(QWEN) == (GEMMA,)
+    assert slots.take(GEMMA)
+
+
+def test_who_leaves_the_line_is_not_told() -> None:
+    slots = busy()
+    assert not slots.take(QWEN)
+    slots.leave(QWEN)
+    assert slots.leave(LLAMA) == ()
