@@ -238,6 +238,16 @@ def test_secrets_are_struck_out(line: str, struck: str) -> None:
     assert struck not in found.message
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["max_num_batched_tokens=2048", "tokenizer='/models/tiny'", 'secret "hf-token" is gone'],
+)
+def test_what_only_sounds_like_a_secret_is_told(words: str) -> None:
+    found = diagnose(pods.deployment(), [pods.crashing(f"ValueError: {words}")], now=pods.at(60))
+    assert found.cause is not None
+    assert words in found.cause.message
+
+
 def test_an_error_that_is_not_known_is_quoted() -> None:
     said = "KeyError: 'lm_head.weight' (in load_weights)\nRuntimeError: See root cause above."
     found = diagnose(pods.deployment(), [pods.crashing(said)], now=pods.at(60)).cause

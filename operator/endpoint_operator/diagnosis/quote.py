@@ -18,7 +18,8 @@ _SECRETS: Final = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 ***"),
     (
         re.compile(
-            r"(?i)\b([\w-]*(?:token|password|secret|api[_-]?key)[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s'\",}]+"
+            r"(?i)([\w-]*(?:(?:password|secret|api[_-]?key)[\w-]*|token(?![a-z]))"
+            r"['\"]?\s*[=:]\s*['\"]?)[^\s'\",}]+"
         ),
         r"\1***",
     ),
