@@ -21,6 +21,12 @@ NOTED = {
         causes.MODEL_NOT_FOUND,
         "Loading lora sql failed: No adapter found for /adapters/none.",
     ),
+    "badweights": (causes.MODEL_UNUSABLE, "MemoryError: (in parse_safetensors_file_metadata)."),
+    "cpu-memory": (
+        causes.OUT_OF_MEMORY,
+        "Available memory on node 0 (17.53/23.54 GiB) on startup is less than desired CPU memory",
+    ),
+    "cpu-no-kv": (causes.OUT_OF_MEMORY, "less than requested memory for kv (-0.32/0.24 GiB)."),
     "gpu-in-use": (
         causes.OUT_OF_GPU_MEMORY,
         "on startup is less than desired GPU memory utilization (0.9, 71.24 GiB).",
@@ -35,6 +41,7 @@ NOTED = {
         "CUDA out of memory. Tried to allocate 896.00 MiB. GPU 0 has a total capacity of 93.09",
     ),
     "gs": (causes.IMAGE_UNUSABLE, "GCS files module not found."),
+    "hub-badtoken": (causes.MODEL_UNAUTHORIZED, "Invalid credentials in Authorization header."),
     "hub-gated-401": (
         causes.MODEL_UNAUTHORIZED,
         "trying to access a gated repo. Make sure to have access to it at",
@@ -53,6 +60,7 @@ NOTED = {
     ),
     "hub-refused": (causes.MODEL_UNREACHABLE, "We couldn't connect to 'http://127.0.0.1:9'."),
     "hub-revision": (causes.MODEL_NOT_FOUND, "nope is not a valid git identifier."),
+    "maxlen-kv": (causes.OUT_OF_GPU_MEMORY, "No available memory for the cache blocks."),
     "maxlen-model": (
         causes.BAD_ENGINE_ARGUMENT,
         "User-specified max_model_len (100000) is greater than the derived max_model_len",
@@ -79,6 +87,10 @@ NOTED = {
     "unknowntype": (
         causes.MODEL_UNUSABLE,
         "model type `fancy_new` but Transformers does not recognize this architecture.",
+    ),
+    "wrongshape": (
+        causes.MODEL_UNUSABLE,
+        "start (0) + length (512) exceeds dimension size (128).",
     ),
 }
 

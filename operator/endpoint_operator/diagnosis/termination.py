@@ -54,6 +54,12 @@ SIGNS: Final = (
         " or gpu-memory-utilization in spec.engine.config.",
         r"(?:CUDA|HIP|XPU) out of memory(?:\. Tried to allocate [\d.]+ \w+)?"
         r"(?:\. GPU \d+ has a total capacity of [\d.]+ \w+)?",
+    ),
+    _sign(
+        OUT_OF_GPU_MEMORY,
+        "The weights leave no memory for the KV cache",
+        "Use more or larger GPUs (spec.gpu) or a smaller or quantized model, or raise"
+        " gpu-memory-utilization in spec.engine.config.",
         r"No available memory for the cache blocks",
     ),
     _sign(
@@ -76,8 +82,8 @@ SIGNS: Final = (
     _sign(
         OUT_OF_MEMORY,
         "The memory (RAM) is not enough",
-        "Lower gpu-memory-utilization in spec.engine.config, which on CPUs is the share of RAM, or"
-        " run on a larger node.",
+        "Set gpu-memory-utilization, which on CPUs is the share of RAM, or kv-cache-memory-bytes in"
+        " spec.engine.config, or give the engine more: spec.resources.limits.memory.",
         r"Available memory on node .*? is less than [\w ]+\([^)]*\)",
     ),
     _sign(
