@@ -22,6 +22,7 @@ from endpoint_operator.handlers import build_registry
 from endpoint_operator.leader import Leadership
 from endpoint_operator.settings import Settings, load_settings
 from endpoint_operator.telemetry import configure_logging
+from endpoint_operator.watches import Watches
 from kube_api import KubeClient, KubeError, load_config
 
 USER_AGENT = "vllm-endpoints-operator"
@@ -34,7 +35,8 @@ async def serve(settings: Settings) -> None:
         leadership = Leadership(unguarded, settings)
         async with KubeClient(config, user_agent=USER_AGENT, before_write=leadership.check) as api:
             cluster = ApiCluster(api)
-            await run(Controller(cluster, settings, leadership), settings)
+            controller = Controller(cluster, Watches(api, cluster, settings), settings, leadership)
+            await run(controller, settings)
 
 
 async def run(controller: Controller, settings: Settings) -> None:
@@ -42,8 +44,7 @@ async def run(controller: Controller, settings: Settings) -> None:
     stop = asyncio.Event()
     await kopf.operator(
         registry=build_registry(controller, stop.set),
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
+        clusterwide=True,  # of what it watches, which is nothing
         standalone=True,
         # left to itself kopf asks for the user's name, and the image's user has none
         identity=cast("Any", USER_AGENT),

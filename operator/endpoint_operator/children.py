@@ -97,8 +97,8 @@ class Claim:
 async def require_owner(cluster: Cluster, owner: Live) -> None:
     """Ask whether the owner still exists before anything is created for it.
 
-    A deletion that kopf's watch missed would else be answered by children which the garbage
-    collector deletes and we create, for ever.
+    A deletion that the watch has not brought yet would else be answered by children, which the
+    garbage collector has to delete.
     """
     current = await cluster.read(owner.ref)
     if current is None or current.uid != owner.uid:

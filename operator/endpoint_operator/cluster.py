@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 from endpoint_operator import names
 from endpoint_operator.cache import Cache
-from endpoint_operator.errors import MissingKindError
 from endpoint_operator.kinds import OWN_KINDS, RESOURCES
 from endpoint_operator.live import Live, Object, Ref, ref_of, slim
 from endpoint_operator.posting import Posting
@@ -26,15 +25,12 @@ from kube_api import (
     KubeClient,
     NotFound,
     Resource,
-    watch,
 )
 
 logger = logging.getLogger(__name__)
 
 NEVER_AGAIN: Final = "1"
 """The version of an empty cluster, which is given to no object."""
-
-MANAGED: Final = f"{names.MANAGED_BY}={names.MANAGER}"
 
 WARNINGS: Final = Resource("", "v1", "events", "Event")
 """Under their first name: under events.k8s.io they can't be selected by their object."""
@@ -212,7 +208,7 @@ class ApiCluster:
         try:
             answer = slim(await self._patch(live.ref, patch, "status"))
         except NotFound:
-            self._cache.remove(live)  # kopf's watch does not report it if it was interrupted
+            self._cache.remove(live)
             return
         except Invalid as error:
             # a fault of ours: the same again would be refused for ever
@@ -229,38 +225,8 @@ class ApiCluster:
         """Create the Events that are posted, for ever."""
         await self._posting.keep_posting()
 
-    async def load(self, kind: str) -> None:
-        """Read every object of a kind into the cache. Raises MissingKindError."""
-        try:
-            found = await self._api.list(RESOURCES[kind])
-        except NotFound as error:
-            raise MissingKindError(
-                f"the cluster does not know {kind}s ({names.API_VERSION}): install the CRDs (crds/)"
-            ) from error
-        for obj in found:
-            self._remember(obj)
-
-    async def follow(
-        self, kind: str, *, changed: Callable[[Live], None], synced: Callable[[], None]
-    ) -> None:
-        """Keep the cache of the objects of one kind that bear our label up to date, for ever.
-
-        Calls ``changed`` with each that is news, also with what it was before if it was another
-        owner's then, and ``synced`` after each complete list. Raises Forbidden if the first list
-        is refused.
-        """
-        async for event in watch(self._api, RESOURCES[kind], label_selector=MANAGED):
-            if event.type == "SYNCED":
-                synced()
-                continue
-            before = self._cache.get(ref_of(event.object))
-            if live := self.observe(event.type, event.object):
-                changed(live)
-                if before is not None and before.controller != live.controller:
-                    changed(before)
-
-    def observe(self, change: str | None, obj: Object) -> Live | None:
-        """Take note of a watch event; return the object if that was news."""
+    def observe(self, change: str, obj: Object) -> Live | None:
+        """Take note of what a watch reports; return the object if that was news."""
         live = slim(obj)
         return live if self._cache.observe(change, live) else None
 

@@ -1,9 +1,8 @@
 """The engine: watches fill the cache and the queue, workers empty the queue.
 
-``handlers`` starts and stops it with kopf and hands it what kopf sees of our own kinds; children it
-watches itself (measured: kopf's watches cost twice the CPU). Nothing is decided before every
-first list is in, since a missing object means "create" and a missing key means "revoke"; and
-nothing by two operators: the one that doesn't lead only watches.
+``handlers`` starts and stops it with kopf. Nothing is decided before every first list is in, since
+a missing object means "create" and a missing key means "revoke"; and nothing by two operators: the
+one that doesn't lead only watches.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeVar
 
 from endpoint_operator import names
 from endpoint_operator.apikeys import reconcile_api_key
@@ -25,13 +25,13 @@ from endpoint_operator.kinds import (
     DEPLOYMENT,
     INFERENCE_ENDPOINT,
     LABELLED,
-    MANAGED_KINDS,
     OWN_KINDS,
+    RESOURCES,
     SECRET,
 )
 from endpoint_operator.leader import Leadership
 from endpoint_operator.listing import KEYRING, reconcile_keyring
-from endpoint_operator.live import Live, Object, Ref
+from endpoint_operator.live import Live, Ref
 from endpoint_operator.reconcile import reconcile_endpoint
 from endpoint_operator.rootkey import (
     ROOT_KEY,
@@ -42,10 +42,13 @@ from endpoint_operator.rootkey import (
 from endpoint_operator.settings import Settings
 from endpoint_operator.telemetry import bound
 from endpoint_operator.upgrades import Slots, holds_slot
-from endpoint_operator.workqueue import LONGEST_PAUSE_SECONDS, WorkQueue
+from endpoint_operator.watches import Watches
+from endpoint_operator.workqueue import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WorkQueue
 from kube_api import ApiError, Conflict, Unavailable
 
 logger = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 WORKERS: Final = 8
 """Reconciles at a time; more gain nothing, the API server is the slower part (measured)."""
@@ -64,8 +67,11 @@ LONGEST_OUTAGE_PAUSE_SECONDS: Final = 15.0
 class Controller:
     """Everything that runs besides kopf; ``failure`` is why it ended, if it did by itself."""
 
-    def __init__(self, cluster: ApiCluster, settings: Settings, leadership: Leadership) -> None:
+    def __init__(
+        self, cluster: ApiCluster, watches: Watches, settings: Settings, leadership: Leadership
+    ) -> None:
         self._cluster = cluster
+        self._watches = watches
         self._settings = settings
         self._leadership = leadership
         self._queue: WorkQueue[Ref] = WorkQueue()
@@ -83,16 +89,13 @@ class Controller:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def observe(self, change: str | None, obj: Object) -> None:
-        """Take note of what kopf saw of an endpoint or an ApiKey."""
-        if live := self._cluster.observe(change, obj):
-            self._wake(live)
-
     async def _run(self) -> None:
+        for kind in OWN_KINDS:
+            await patiently(partial(self._watches.require, kind))
         async with asyncio.TaskGroup() as group:
-            synced = [asyncio.Event() for _ in MANAGED_KINDS]
-            for kind, event in zip(MANAGED_KINDS, synced, strict=True):
-                following = self._cluster.follow(kind, changed=self._wake, synced=event.set)
+            synced = [asyncio.Event() for _ in RESOURCES]
+            for kind, event in zip(RESOURCES, synced, strict=True):
+                following = self._watches.follow(kind, changed=self._wake, synced=event.set)
                 group.create_task(following, name=f"watch {kind}")
             for event in synced:
                 await event.wait()
@@ -102,7 +105,7 @@ class Controller:
     async def _lead(self) -> None:
         """Work until cancelled, as the only operator that does."""
         for kind in OWN_KINDS:  # not before: what the last leader acted on must not be news
-            await self._cluster.load(kind)
+            await patiently(partial(self._watches.refresh, kind))
         context = await self._context()
         hold_slots(context)
         self._wake_all()
@@ -119,7 +122,7 @@ class Controller:
         return Context(
             cluster=self._cluster,
             settings=self._settings,
-            in_use=InUse(await ensure_root_key(self._cluster, self._settings)),
+            in_use=InUse(await patiently(partial(ensure_root_key, self._cluster, self._settings))),
             clock=time.time,
             entropy=secrets.token_bytes,
             slots=Slots(self._settings.upgrade_max_concurrent),
@@ -193,6 +196,18 @@ def hold_slots(context: Context) -> None:
         if live.controller and mark in live.wanted and holds_slot(live.object):
             owner = live.controller
             context.slots.hold(Ref(owner.kind, owner.namespace, owner.name))
+
+
+async def patiently(ask: Callable[[], Awaitable[Found]]) -> Found:
+    """Ask again, after growing pauses, for as long as the API server is not there to answer."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await ask()
+        except (Unavailable, Conflict) as error:
+            logger.warning("failed, again in %.2f s: %s", pause, error)
+            await asyncio.sleep(max(pause, error.retry_after))
+            pause = min(2 * pause, LONGEST_OUTAGE_PAUSE_SECONDS)
 
 
 def longest_pause(error: ApiError) -> float:

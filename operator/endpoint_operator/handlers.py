@@ -1,17 +1,18 @@
-"""kopf's side: which events we want, how kopf behaves, how it logs in.
+"""kopf's side: what begins and ends with the process, how kopf behaves, how it logs in.
 
-Only ``on.event`` handlers: kopf then writes nothing at all (no annotation, no finalizer). They only
-take note; retries are the queue's (kopf forgets a failed event). ``__main__`` runs the registry.
+kopf gives the process its life: start, signals, liveness, an orderly end. It has no handler of
+objects: then it writes nothing (no annotation, no finalizer) and watches nothing; ``watches`` does.
+``__main__`` runs the registry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
 
-from endpoint_operator import names
 from endpoint_operator.controller import Controller
 
 
@@ -34,20 +35,20 @@ def build_registry(controller: Controller, stop: Callable[[], None]) -> kopf.Ope
         in_cluster = kopf.login_with_service_account(**arguments)
         return in_cluster or kopf.login_with_kubeconfig(**arguments)
 
-    @kopf.on.event(names.GROUP, names.VERSION, "inferenceendpoints", registry=registry)
-    @kopf.on.event(names.GROUP, names.VERSION, "apikeys", registry=registry)
-    async def observe(event: kopf.RawEvent, **_: Any) -> None:
-        controller.observe(event["type"], dict(event["object"]))
-
     return registry
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """Have kopf write nothing and watch only what it is told."""
+    """Have kopf write nothing, watch nothing, and never give up."""
     settings.posting.enabled = False
     settings.scanning.disabled = True  # the chart installs the CRDs first
     settings.peering.standalone = True
-    settings.queueing.idle_timeout = 1  # a worker per object, for as short as possible
-    settings.queueing.exit_timeout = 1
-    settings.watching.server_timeout = 300
-    settings.watching.chunk_size = 500
+    settings.networking.error_backoffs = Backoffs()
+
+
+class Backoffs:
+    """Seconds to wait after each failure, without an end: an API server comes back some time."""
+
+    def __iter__(self) -> Iterator[float]:
+        """Yield the pauses."""
+        return itertools.chain((0.1, 0.3, 1, 2), itertools.repeat(5.0))

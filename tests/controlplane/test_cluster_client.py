@@ -11,7 +11,6 @@ from aiohttp import web
 
 from endpoint_operator import names
 from endpoint_operator.cluster import ApiCluster
-from endpoint_operator.errors import MissingKindError
 from endpoint_operator.live import Live, Ref
 from helpers import builders
 from helpers.scripted_api import Reply, ScriptedApi, answer, failure, scripted_api
@@ -263,10 +262,3 @@ async def test_a_secret_needs_no_owner_to_concern_us(played: Played) -> None:
     _, cluster = played
     secret = observed(cluster, config(5, owner=None) | {"kind": "Secret"})
     assert cluster.get(secret.ref) is secret
-
-
-async def test_a_cluster_without_our_kinds_is_told_what_to_install(played: Played) -> None:
-    script, cluster = played
-    script.lists.append(failure(404))
-    with pytest.raises(MissingKindError, match=r"InferenceEndpoints .*: install the CRDs"):
-        await cluster.load("InferenceEndpoint")

@@ -1,0 +1,106 @@
+"""What fills the cache: a watch of each kind, in every namespace or in those that are named.
+
+``controller`` runs them and is told of every change. Of our own kinds all objects are watched, of
+others those with our label. kopf could watch our own kinds too, but reports nothing that is deleted
+while its watch is interrupted, and ends the process at most failures of a watch (ADR 0004).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from endpoint_operator import names
+from endpoint_operator.cluster import ApiCluster
+from endpoint_operator.errors import MissingKindError
+from endpoint_operator.kinds import OWN_KINDS, RESOURCES
+from endpoint_operator.live import Live, ref_of
+from endpoint_operator.settings import Settings
+from kube_api import Event, KubeClient, NotFound, watch
+
+logger = logging.getLogger(__name__)
+
+MANAGED: Final = f"{names.MANAGED_BY}={names.MANAGER}"
+
+
+class Watches:
+    """The watches of one operator, which tell its ``cluster`` what they see."""
+
+    def __init__(self, api: KubeClient, cluster: ApiCluster, settings: Settings) -> None:
+        self._api = api
+        self._cluster = cluster
+        self._namespaces = settings.namespaces or (None,)
+
+    async def require(self, kind: str) -> None:
+        """Raise MissingKindError if the cluster does not know a kind of ours; and ApiErrors."""
+        resource = RESOURCES[kind]
+        try:
+            await self._api.request(
+                "GET", resource.path(self._namespaces[0]), params={"limit": "1"}
+            )
+        except NotFound as error:
+            raise MissingKindError(
+                f"the cluster does not know {kind}s ({names.API_VERSION}): install the CRDs (crds/)"
+            ) from error
+
+    async def follow(
+        self, kind: str, *, changed: Callable[[Live], None], synced: Callable[[], None]
+    ) -> None:
+        """Keep what is known of one kind up to date, for ever.
+
+        Calls ``changed`` with each object that is news, as it is and as it was, and ``synced`` once
+        everything has been listed. Raises Forbidden if the first list is refused.
+        """
+        unsynced = set(self._namespaces)
+
+        def listed(namespace: str | None) -> None:
+            unsynced.discard(namespace)
+            if not unsynced:
+                synced()
+
+        async with asyncio.TaskGroup() as group:
+            for namespace in self._namespaces:
+                following = self._follow(kind, namespace, changed, partial(listed, namespace))
+                group.create_task(following, name=f"watch {kind} {namespace or 'everywhere'}")
+
+    async def refresh(self, kind: str) -> None:
+        """List a kind of ours again: what was written before now is known then. Raises ApiErrors.
+
+        A watch brings the same, but some time later.
+        """
+        for namespace in self._namespaces:
+            found, version = await self._api.list_page_by_page(RESOURCES[kind], namespace, {})
+            listed = set(map(ref_of, found))
+            for known in self._cluster.of_kind(kind):
+                here = namespace in (None, known.ref.namespace)
+                if here and known.ref not in listed and known.version <= int(version):
+                    self._cluster.observe("DELETED", known.object)
+            for obj in found:
+                now = self._cluster.get(ref_of(obj))
+                if now is None or now.version < int(obj["metadata"]["resourceVersion"]):
+                    self._cluster.observe("ADDED", obj)
+
+    async def _follow(
+        self,
+        kind: str,
+        namespace: str | None,
+        changed: Callable[[Live], None],
+        listed: Callable[[], None],
+    ) -> None:
+        selector = "" if kind in OWN_KINDS else MANAGED
+        async for event in watch(self._api, RESOURCES[kind], namespace, label_selector=selector):
+            if event.type == "SYNCED":
+                listed()
+            else:
+                self._take(event, changed)
+
+    def _take(self, event: Event, changed: Callable[[Live], None]) -> None:
+        before = self._cluster.get(ref_of(event.object))
+        live = self._cluster.observe(event.type, event.object)
+        if live is not None:
+            for seen in (before, live):
+                if seen is not None:
+                    changed(seen)
