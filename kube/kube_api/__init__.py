@@ -6,6 +6,7 @@ no cache and takes no decision; errors are listed in ``kube_api.errors``.
 
 from kube_api.client import KubeClient
 from kube_api.config import Config, load_config
+from kube_api.decoding import shallow
 from kube_api.errors import (
     ApiError,
     ConfigError,
@@ -41,5 +42,6 @@ __all__ = [
     "Unavailable",
     "key_of",
     "load_config",
+    "shallow",
     "watch",
 ]

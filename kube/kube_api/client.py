@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 
 from kube_api.config import Bearer, Config
+from kube_api.decoding import decode
 from kube_api.errors import ApiError, Gone, Unavailable, from_status
 from kube_api.resources import Object, Objects, Resource
 
@@ -174,13 +175,13 @@ class KubeClient:
         body: Any = None,
         content_type: str = JSON,
     ) -> Object:
-        """Send one request and return the decoded JSON answer. Raises ApiError."""
+        """Send one request and return the JSON answer, see ``decode``. Raises ApiError."""
         async with self.open(
             method, path, params=params, body=body, content_type=content_type
         ) as response:
             answer = await response.read()
         try:
-            decoded = orjson.loads(answer)
+            decoded = decode(answer)
         except orjson.JSONDecodeError:
             decoded = None
         if not isinstance(decoded, dict):

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import aiohttp
-import orjson
 
 from kube_api.client import KubeClient, selectors
+from kube_api.decoding import decode
 from kube_api.errors import ApiError, Gone, Unavailable, from_status
 from kube_api.resources import Object, Resource
 
@@ -169,7 +169,7 @@ def parse(line: bytes) -> tuple[Event | None, str]:
     Raises the ApiError that the line reports; Unavailable if it is none of a watch.
     """
     try:
-        raw = orjson.loads(line)
+        raw = decode(line)
         change, obj = raw["type"], raw["object"]
         if change == "ERROR":
             raise from_status(int(obj.get("code", 500)), str(obj.get("message", "")))

@@ -16,6 +16,7 @@ import orjson
 
 from endpoint_operator import names
 from endpoint_operator.kinds import INFERENCE_ENDPOINT, POD
+from kube_api import shallow
 
 Object = dict[str, Any]
 
@@ -124,8 +125,15 @@ def slim(obj: Object) -> Live:
 
 
 def _packed(value: Object) -> bytes:
-    """Return JSON in memory of its own size: orjson 3.13 keeps 16 KiB for what is one or two."""
-    return bytes(memoryview(orjson.dumps(value)))
+    """Return JSON in memory of its own size: orjson 3.13 keeps 16 KiB for what is one or two.
+
+    What is too deep for orjson is cut: the model refuses it, and it must not stop all others.
+    """
+    try:
+        packed = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        packed = orjson.dumps(shallow(value))
+    return bytes(memoryview(packed))
 
 
 def _wanted(body: Object) -> Object:

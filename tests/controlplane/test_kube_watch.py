@@ -13,10 +13,12 @@ from helpers.scripted_api import (
     WIDGETS,
     answer,
     changes,
+    deep,
     failure,
     listing,
     scripted_api,
     silence,
+    text,
     widget,
 )
 from kube_api import Forbidden, KubeClient, Unauthorized, watch
@@ -73,6 +75,20 @@ async def test_an_event_may_be_longer_than_any_buffer() -> None:
         script.lists.append(listing(version=5))
         script.watches.append(changes(("ADDED", widget("a", 6, spec="x" * 1_000_000))))
         assert await collect(client, 2) == [("SYNCED", ""), ("ADDED", "a")]
+
+
+@pytest.mark.parametrize("levels", [300, 2000, 9000])
+async def test_an_object_of_any_depth_is_delivered_and_keeps_nobody_from_others(
+    levels: int,
+) -> None:
+    async with scripted_api() as (script, client):
+        items = b",".join([deep("a", 1, levels), deep("b", 2, levels)])
+        script.lists.append(text(b'{"metadata":{"resourceVersion":"5"},"items":[%s]}' % items))
+        line = b'{"type":"ADDED","object":%s}' % deep("c", 6, levels)
+        script.watches.append(changes(then=line))
+        script.watches.append(changes(("ADDED", widget("d", 7, spec="x"))))
+        events = await collect(client, 5)
+        assert [name for _, name in events] == ["a", "b", "", "c", "d"]
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["server ends it", "connection lost"])

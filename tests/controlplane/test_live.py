@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from endpoint_operator import names
+from endpoint_operator.api.v1alpha1 import parse_endpoint
+from endpoint_operator.errors import InvalidObjectError
 from endpoint_operator.live import Live, slim
 from helpers import builders
 
@@ -63,3 +67,13 @@ def test_an_endpoint_is_called_by_what_its_status_says() -> None:
     said = {"servedNames": ["a", "b"], "adapters": ["c"]}
     assert slim(builders.endpoint() | {"status": said}).calls == ("a", "b", "c")
     assert slim(builders.endpoint()).calls == ()
+
+
+def test_what_is_too_deep_to_be_written_is_cut() -> None:
+    nested: Any = "x"
+    for _ in range(600):
+        nested = {"a": [nested]}
+    kept = slim(builders.endpoint(podTemplate={"spec": nested}, replicas=3) | {"status": nested})
+    assert kept.object["spec"]["replicas"] == 3
+    with pytest.raises(InvalidObjectError, match="podTemplate: is nested more than 64 levels deep"):
+        parse_endpoint(kept.object)

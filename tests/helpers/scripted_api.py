@@ -123,3 +123,18 @@ def silence(*, begins: bool) -> Reply:
                 return response
 
     return reply
+
+
+def deep(name: str, version: int, levels: int) -> bytes:
+    """An object with a field so deep that no usual function writes it."""
+    spec = b'{"a":' * levels + b'["}\\"{"]' + b"}" * levels
+    return json.dumps(widget(name, version, spec=0)).encode()[:-2] + spec + b"}"
+
+
+def text(body: bytes) -> Reply:
+    """An answer as it is."""
+
+    async def reply(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    return reply

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, JsonValue, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema
 
 from endpoint_operator.api import options, rules
 from endpoint_operator.api.fields import DataKey, Duration, ObjectName, Strict
@@ -148,7 +148,11 @@ class EngineSpec(Strict):
         description="Container image of vLLM 0.18 or newer, with a tag or digest. Default: the"
         " operator's, recorded in status.image and kept until the spec changes.",
     )
-    config: Annotated[dict[OptionName, OptionValue], WithJsonSchema(options.schema())] = Field(
+    config: Annotated[
+        dict[OptionName, OptionValue],
+        BeforeValidator(rules.SHALLOW.check),
+        WithJsonSchema(options.schema()),
+    ] = Field(
         default={},
         description="vLLM's options by their long names, such as max-model-len, as vLLM's"
         " configuration file takes them.",

@@ -170,7 +170,7 @@ class _Checked:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         def check(value: Any, validate: Any) -> Any:
-            validate(value)
+            validate(rules.SHALLOW.check(value))
             return value
 
         template = handler.generate_schema(PodTemplateSpec)

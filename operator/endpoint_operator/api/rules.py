@@ -140,6 +140,21 @@ def forbidden(message: str) -> Rule:
     return Rule("false", lambda value: False, message)  # noqa: ARG005 - a rule is given the value
 
 
+DEEPEST: Final = 64
+
+
+def _is_shallow(value: Any, levels: int = DEEPEST) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    children = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(child, levels - 1) for child in children)
+
+
+SHALLOW: Final = Together(
+    Rule("", _is_shallow, f"is nested more than {DEEPEST} levels deep; write fewer levels")
+)
+"""For what a schema leaves free; it is checked first, since other checks would go all the way."""
+
 UNIQUE: Final = Rule(
     "self.all(x, self.exists_one(y, x == y))",
     lambda items: len(set(items)) == len(items),
