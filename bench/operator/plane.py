@@ -22,7 +22,8 @@ from hack.cluster.lifecycle import Cluster
 from hack.cluster.processes import MARK, ClusterError, run
 from hack.cluster.state import Layout, Options
 from hack.cluster.toolchain import Cache
-from helpers import operator_process
+from helpers.operator_process import RELEASE, free_port
+from helpers.release import RIGHTS
 from kube_api import KubeClient
 from kube_api.config import from_kubeconfig
 
@@ -46,8 +47,8 @@ class Plane:
         """
         environment = {
             **os.environ,
-            **operator_process.environment(),
-            "VLLM_ENDPOINTS_LIVENESS_PORT": str(operator_process.free_port()),
+            **RELEASE.environment("operator"),
+            "VLLM_ENDPOINTS_LIVENESS_PORT": str(free_port()),
             "KUBECONFIG": str(self.account),
             MARK: str(self.cluster.layout.dir),
         }
@@ -73,8 +74,8 @@ async def control_plane(cache: Cache) -> AsyncIterator[Plane]:
         _install(cache.compiled("kubectl"), admin)
         config = from_kubeconfig(yaml.safe_load(admin.read_text()), base=admin.parent)
         async with KubeClient(config, user_agent="bench") as api:
-            account = await operator_process.kubeconfig_of_service_account(
-                api, admin, cluster.layout.kubeconfig("contestant")
+            account = await RELEASE.kubeconfig(
+                "operator", api, admin=admin, target=cluster.layout.kubeconfig("contestant")
             )
             yield Plane(cluster, api, AuditLog(cluster.layout.audit_log), account)
     finally:
@@ -87,8 +88,7 @@ def _install(kubectl: Path, admin: Path) -> None:
     def call(*arguments: str, stdin: str = "") -> None:
         run([kubectl, "--kubeconfig", admin, *arguments], stdin=stdin)
 
-    call("create", "namespace", operator_process.NAMESPACE)
-    for kinds in (("CustomResourceDefinition",), operator_process.RIGHTS):
-        text = operator_process.manifests(*kinds)
-        call("apply", "-n", operator_process.NAMESPACE, "-f", "-", stdin=text)
+    call("create", "namespace", RELEASE.namespace)
+    for kinds in (("CustomResourceDefinition",), RIGHTS):
+        call("apply", "-f", "-", stdin=RELEASE.manifests(*kinds))
     call("wait", "--for=condition=Established", "crd", "--all")

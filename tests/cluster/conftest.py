@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from helpers import operator_process
 from helpers.live_cluster import ControlPlane, LiveCluster, control_plane
-from helpers.operator_process import OperatorProcess
+from helpers.operator_process import NAMESPACE, RELEASE, OperatorProcess
+from helpers.release import RIGHTS
 from kube_api import KubeClient, load_config
 
 HERE = Path(__file__).parent
@@ -32,14 +32,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def plane() -> Iterator[ControlPlane]:
     """A control plane with the chart's CRDs and rights."""
     with control_plane(f"test-{os.getpid()}") as started:
-        created = started.kubectl("create", "namespace", operator_process.NAMESPACE)
+        created = started.kubectl("create", "namespace", NAMESPACE)
         assert created.returncode == 0, created.stderr
-        for kinds in (("CustomResourceDefinition",), operator_process.RIGHTS):
-            text = operator_process.manifests(*kinds)
-            applied = started.kubectl(
-                "apply", "-n", operator_process.NAMESPACE, "-f", "-", stdin=text
-            )
-            assert applied.returncode == 0, applied.stderr
+        RELEASE.install(started, "CustomResourceDefinition")
+        RELEASE.install(started, *RIGHTS)
         waited = started.kubectl("wait", "--for=condition=Established", "crd", "--all")
         assert waited.returncode == 0, waited.stderr
         yield started
@@ -61,8 +57,8 @@ async def shared_operator(
 ) -> AsyncIterator[OperatorProcess]:
     """The operator with the rights of its ServiceAccount and no other."""
     folder = tmp_path_factory.mktemp("operator")
-    kubeconfig = await operator_process.kubeconfig_of_service_account(
-        cluster.api, plane.kubeconfig, folder / "kubeconfig"
+    kubeconfig = await RELEASE.kubeconfig(
+        "operator", cluster.api, admin=plane.kubeconfig, target=folder / "kubeconfig"
     )
     process = OperatorProcess(kubeconfig, folder / "log")
     await process.start()

@@ -11,61 +11,42 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import yaml
+from helpers.release import Release, through
 
-from helpers import helm
-from kube_api import KubeClient
-
-NAMESPACE: Final = "vllm-system"
-SERVICE_ACCOUNT: Final = "vllm-endpoints-operator"
-RIGHTS: Final = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+RELEASE: Final = Release()
+NAMESPACE: Final = RELEASE.namespace
 SYNCED: Final = "every first list is in"
 STANDS_BY: Final = "stands by"
-
-
-def manifests(*kinds: str) -> str:
-    """Return the chart's objects of these kinds as text for kubectl."""
-    return yaml.safe_dump_all(obj for obj in helm.render() if obj["kind"] in kinds)
-
-
-def environment() -> dict[str, str]:
-    """Return the variables that the chart gives to the operator, but for those of its pod."""
-    deployment = helm.pick(helm.render(), "Deployment", "vllm-endpoints-operator")
-    variables = helm.container(deployment)["env"]
-    return {item["name"]: item["value"] for item in variables if "value" in item}
-
-
-async def kubeconfig_of_service_account(api: KubeClient, admin: Path, target: Path) -> Path:
-    """Write a kubeconfig with a token of the operator's ServiceAccount; return its path."""
-    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{SERVICE_ACCOUNT}/token"
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    answer = await api.request("POST", path, body=request)
-    return _with_token(admin, answer["status"]["token"], target)
-
-
-def _with_token(admin: Path, token: str, target: Path) -> Path:
-    content: dict[str, Any] = yaml.safe_load(admin.read_text())
-    content["users"][0]["user"] = {"token": token}
-    target.write_text(yaml.safe_dump(content))
-    return target
 
 
 class OperatorProcess:
     """One operator; starts, dies and starts again, and keeps the log of all its lives."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *, identity: str = "operator-0") -> None:
-        self._kubeconfig = kubeconfig
+    def __init__(
+        self,
+        kubeconfig: Path,
+        log: Path,
+        *,
+        identity: str = "operator-0",
+        release: Release = RELEASE,
+    ) -> None:
+        self.kubeconfig = kubeconfig
+        self._release = release
         self._identity = identity  # a container that starts again is in the same pod
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.liveness_port = free_port()
 
-    def twin(self, identity: str) -> OperatorProcess:
-        """Return another operator with the same rights, which is not started yet."""
+    def twin(self, identity: str, *, url: str = "") -> OperatorProcess:
+        """Return another operator with the same rights, which is not started yet.
+
+        ``url``: where it is to look for the API server.
+        """
+        kubeconfig = through(self.kubeconfig, url) if url else self.kubeconfig
         return OperatorProcess(
-            self._kubeconfig, self._log.with_name(f"log-{identity}"), identity=identity
+            kubeconfig, self._log.with_name(f"log-{identity}"), identity=identity
         )
 
     async def start(self, *, until: str = SYNCED, **settings: str) -> None:
@@ -74,8 +55,12 @@ class OperatorProcess:
         Keywords replace settings (``LOG_LEVEL="debug"``).
         """
         begun = len(self.log())
-        self._process = self._spawn(settings)
+        self.launch(**settings)
         await self.says(until, since=begun)
+
+    def launch(self, **settings: str) -> None:
+        """Start, without waiting for anything."""
+        self._process = self._spawn(settings)
 
     async def says(self, text: str, *, since: int = 0, within: float = 30) -> float:
         """Wait until the log, from some character on, has a text; return how long that took."""
@@ -127,10 +112,10 @@ class OperatorProcess:
         overrides = {f"VLLM_ENDPOINTS_{name}": value for name, value in settings.items()}
         variables = {
             **os.environ,
-            **environment(),
+            **self._release.environment("operator"),
             "VLLM_ENDPOINTS_LIVENESS_PORT": str(self.liveness_port),
             "VLLM_ENDPOINTS_IDENTITY": self._identity,
-            "KUBECONFIG": str(self._kubeconfig),
+            "KUBECONFIG": str(self.kubeconfig),
             **overrides,
         }
         with self._log.open("ab") as output:
