@@ -114,6 +114,7 @@ class WatchedDirectory:
         self._endpoints: dict[Name, Described] = {}
         self._slices: dict[Name, tuple[Name, tuple[Replica, ...]]] = {}
         self._root_keys: tuple[bytes, ...] = ()
+        self._given_root_keys: tuple[bytes, ...] = ()
         self._has_keyring = False
         self._built = False
         self._unsynced = {(kind, each) for kind in (ENDPOINTS, SLICES) for each in self._watched}
@@ -138,13 +139,16 @@ class WatchedDirectory:
 
         One of several that is closed to us, as a deleted one is, does not close the others.
         """
+        said = ""
         while True:
             try:
                 await self._follow(resource, namespace)
             except Forbidden as error:
                 if namespace in (None, self._namespace):
                     raise
-                logger.error("no endpoint of namespace %s is served: %s", namespace, error)
+                if str(error) != said:
+                    said = str(error)
+                    logger.error("no endpoint of namespace %s is served: %s", namespace, error)
                 self._unsynced.discard((resource, namespace))
                 self._changed()
                 await asyncio.sleep(_CLOSED_SECONDS)
@@ -183,7 +187,16 @@ class WatchedDirectory:
         self._has_keyring = True
 
     def _take_root_key(self, secret: Object) -> None:
-        self._root_keys = parse_root_keys(secret)
+        """Take the keys; a new one that comes alone stands beside the one that engines still have.
+
+        The operator puts that one back into the Secret. One that is taken out later goes.
+        """
+        given = parse_root_keys(secret)
+        if given == self._given_root_keys:
+            return
+        self._given_root_keys = given
+        is_alone = len(given) == 1 and given[0] not in self._root_keys[:1]
+        self._root_keys = given + self._root_keys[:1] if is_alone else given
         self._changed()
 
     def _changed(self) -> None:

@@ -19,6 +19,7 @@ from .catalog import Adapter, Endpoint, Key, Keyring, Replica
 
 ENDPOINT_LABEL = "serving.vllm-endpoints.dev/endpoint"
 _SERVICE_LABEL = "kubernetes.io/service-name"
+_ROOT_KEY_BYTES = 32
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -165,14 +166,22 @@ def parse_slice(obj: Object) -> tuple[Name, tuple[Replica, ...]] | None:
 def parse_root_keys(secret: Object) -> tuple[bytes, ...]:
     """Return the key from which those of engines derive, and the one before it if there is one.
 
-    While there is, engines are given new keys one after the other. Raises ValueError, KeyError and
-    TypeError.
+    While there is, engines are given new keys one after the other. What the operator takes for no
+    key is none here either. Raises ValueError, KeyError and TypeError.
     """
-    given = (secret["data"]["root-key"], secret["data"].get("previous-root-key") or "")
-    newest, before = (base64.b64decode(key, validate=True) for key in given)
+    data = secret["data"]
+    newest, before = _root_key(data["root-key"]), _root_key(data.get("previous-root-key"))
     if not newest:
         raise ValueError("no key")
     return (newest, before) if before else (newest,)
+
+
+def _root_key(text: Any) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (TypeError, ValueError):
+        return b""
+    return key if len(key) >= _ROOT_KEY_BYTES else b""
 
 
 def engine_key(root_key: bytes, uid: str, generation: int) -> str:

@@ -6,9 +6,10 @@ seen would be made anew. What is in force is for ``inforce`` to say, and ``listi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from endpoint_operator import inforce, keys, names, rotation, status
+from endpoint_operator import inforce, keyring, keys, names, rotation, status
 from endpoint_operator.api.v1alpha1 import ApiKey
 from endpoint_operator.children import prune, require_owner
 from endpoint_operator.context import DONE, Context, Outcome
@@ -59,26 +60,39 @@ async def reconcile_api_key(context: Context, ref: Ref) -> Outcome:
 
 
 async def _enforce(context: Context, live: Live) -> tuple[status.Finding, Outcome]:
+    view = await _view(context, live)
     try:
         owner = inforce.accepted(context, live)
         _require_a_name_of_its_own(context, owner)
-        held, adopted = await _bring_about(context, live, owner)
+        held, adopted = await _bring_about(view, live, owner)
     except _REFUSALS as error:
-        finding = _refusal(context, live, error)
-        return finding, LOOK_AGAIN if finding.reason in _NOT_WATCHED else DONE
-    view = inforce.view(context)
+        return _refused(view, live, error)
     standing = Standing(owner, held, view.ring, now=view.now, adopted=adopted)
     then = (KEYRING,) if standing.due != standing.listed else ()
     return standing.finding(), Outcome(again_after=standing.next_change(), then=then)
 
 
-def _refusal(context: Context, live: Live, error: Exception) -> status.Finding:
-    """Say why a spec is not in force, and that what was in force before still is."""
-    view = inforce.view(context)
-    due = view.due(live) if view.listed(live) else ()
+async def _view(context: Context, live: Live) -> View:
+    """Return what is known of keys, and of the Secret that an ApiKey names for certain.
+
+    Only an ApiKey that has no key anywhere gets a new one: a Secret from which somebody took our
+    label is not in the cache, but it has the key.
+    """
+    view, ref = inforce.view(context), inforce.named_secret(live)
+    asked = {ref: await context.cluster.read(ref)} if view.is_unseen(ref) else {}
+    return replace(view, asked=asked)
+
+
+def _refused(view: View, live: Live, error: Exception) -> tuple[status.Finding, Outcome]:
+    """Say why a spec is not in force, and that what was in force before still is, until it ends."""
+    due = view.due(live) if view.listed(live) else keyring.NOTHING
     scope = sorted({name for entry in due for name in entry.endpoints})
     kept = f". The key stays in force, for endpoints {', '.join(scope)}" if scope else ""
-    return status.no(_REASONS[type(error)], f"{error}{kept}")
+    finding = status.no(_REASONS[type(error)], f"{error}{kept}")
+    if finding.reason in _NOT_WATCHED:
+        return finding, LOOK_AGAIN
+    ends = (entry.expires - view.now for entry in due if entry.expires != keyring.NEVER)
+    return finding, Outcome(again_after=min(ends, default=None))
 
 
 def _require_a_name_of_its_own(context: Context, owner: ApiKey) -> None:
@@ -91,16 +105,9 @@ def _require_a_name_of_its_own(context: Context, owner: ApiKey) -> None:
         )
 
 
-async def _bring_about(context: Context, live: Live, owner: ApiKey) -> tuple[Held, bool]:
-    """Bring an ApiKey's Secret to what it should be; return its keys, and whether it is adopted.
-
-    Only an ApiKey that has no key anywhere gets a new one: a Secret from which somebody took our
-    label is not in the cache, but it has the key.
-    """
-    ref = inforce.named_secret(live)
-    view = inforce.view(context)
-    if view.is_unseen(ref):
-        view = inforce.view(context, {ref: await context.cluster.read(ref)})
+async def _bring_about(view: View, live: Live, owner: ApiKey) -> tuple[Held, bool]:
+    """Bring an ApiKey's Secret to what it should be; return its keys, and whether it is adopted."""
+    context, ref = view.context, inforce.named_secret(live)
     named = view.secret(ref)
     if adopted := named is not None and inforce.is_adopted(named):
         held = _adopted(named)

@@ -71,7 +71,7 @@ class View:
         named = named_secret(live)
         found = sorted(self._secrets(live, named), key=lambda secret: secret.ref != named)
         readings = (self._read(live, secret) for secret in found)
-        return next((held for held in readings if held.every), None)
+        return next((held for held in readings if held.ends), None)
 
     def due(self, live: Live) -> Entries:
         """Return what the keyring should have of an ApiKey."""
@@ -102,11 +102,21 @@ class View:
         """
         is_named = secret.ref == named_secret(live)
         lost = is_named and secret.applied and secret.controller is None
-        return lost or (live.controls(secret) and (secret.applied or is_named))
+        if lost:
+            return not secret.endpoint and not self._is_of_another(live, secret)
+        return live.controls(secret) and (secret.applied or is_named)
+
+    def _is_of_another(self, live: Live, secret: Live) -> bool:
+        """Return whether a key of a Secret is listed for another ApiKey."""
+        me, owners = (live.ref.namespace, live.ref.name), self.ring.owners
+        return any(
+            owners.get(keys.digest(key), me) != me for key in keys.read_held(secret.object).ends
+        )
 
     def _kept(self, before: Entries, held: Held) -> Entries:
-        there = {keys.digest(key) for key in held.every}
-        return frozenset(e for e in before if e.sha256 in there and not e.has_ended(self.now))
+        ends = {keys.digest(key): end for key, end in held.ends.items() if end > self.now}
+        kept = (e.ending_by(ends[e.sha256]) for e in before if e.sha256 in ends)
+        return frozenset(entry for entry in kept if not entry.has_ended(self.now))
 
     def _secrets(self, live: Live, named: Ref) -> Iterator[Live]:
         owned = [known for known in self.context.cluster.owned_by(live) if known.ref.kind == SECRET]
@@ -135,10 +145,10 @@ def is_adopted(secret: Live) -> bool:
     return not ours and not secret.applied and labels.get(names.MANAGED_BY) == names.MANAGER
 
 
-def view(context: Context, asked: Mapping[Ref, Live | None] | None = None) -> View:
+def view(context: Context) -> View:
     """Return what is known now."""
     ring = ring_of(context.cluster.get(keyring_ref(context.settings)))
-    return View(context, ring, context.clock(), asked or {})
+    return View(context, ring, context.clock())
 
 
 def ring_of(live: Live | None) -> Keyring:

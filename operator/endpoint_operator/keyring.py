@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from endpoint_operator import names
+from endpoint_operator.api import values
 from endpoint_operator.api.v1alpha1 import ApiKey
 from endpoint_operator.keys import Held, digest, secret_of
 
@@ -31,8 +32,6 @@ LARGEST_BYTES: Final = 900 * 1024
 with it every later change, also a revocation."""
 
 NEVER: Final = 0
-LATEST: Final = 253402300799
-"""The last second of the year 9999, the last that can be written."""
 
 
 @dataclass(frozen=True, order=True)
@@ -53,9 +52,10 @@ class Entry:
         """Namespace and name of the ApiKey."""
         return self.namespace, self.name
 
-    def is_of(self, key: str) -> bool:
-        """Return whether this is the digest of a key."""
-        return self.sha256 == digest(key)
+    def ending_by(self, until: float) -> Entry:
+        """Return it with this end, if it has no earlier one."""
+        end = min(self.expires or inf, until)
+        return replace(self, expires=NEVER if end == inf else int(end))
 
     def has_ended(self, now: float) -> bool:
         """Return whether its time is over."""
@@ -101,15 +101,12 @@ class Keyring:
 
 def entries(owner: ApiKey, held: Held, now: float) -> Entries:
     """Return what the gateway is to know of an ApiKey with these keys."""
-    end = owner.spec.expires or inf
-    ends = {held.previous: min(end, held.previous_until), held.upcoming: end, held.current: end}
+    end = inf if owner.spec.expires is None else owner.spec.expires
     scope = tuple(owner.spec.endpoints)
     return frozenset(
-        Entry(
-            owner.namespace, owner.name, digest(key), scope, NEVER if until == inf else int(until)
-        )
-        for key, until in ends.items()
-        if key and until > now
+        Entry(owner.namespace, owner.name, digest(key), scope).ending_by(min(end, until))
+        for key, until in held.ends.items()
+        if min(end, until) > now
     )
 
 
@@ -128,8 +125,9 @@ def keyring_secret(namespace: str, name: str, listed: Iterable[Entry]) -> Object
 def read_keyring(secret: Object | None) -> Keyring:
     """Return what a keyring's Secret lists; nothing where it is missing or damaged."""
     try:
-        text = base64.b64decode((secret or {})["data"][names.KEYRING_FIELD])
-        return Keyring(_by_owner(_as_entry(key) for key in orjson.loads(text)["keys"]))
+        content = orjson.loads(base64.b64decode((secret or {})["data"][names.KEYRING_FIELD]))
+        listed = content["keys"] if content["version"] == VERSION else ()
+        return Keyring(_by_owner(map(_as_entry, listed)))
     except (ValueError, KeyError, TypeError):
         return Keyring()  # it is written anew
 
@@ -151,7 +149,7 @@ def fitting(wanted: Iterable[Entry], before: Iterable[Entry]) -> set[Entry]:
     """Return the entries of a keyring that is not longer than allowed.
 
     Where it would be, what is removed or narrowed counts; then ApiKeys that are in it already come
-    before new ones, and one whose change does not fit keeps what it has.
+    before new ones, and one whose change does not fit keeps the keys that it has.
     """
     every = _by_owner(wanted)
     room = LARGEST_BYTES - _EMPTY_BYTES
@@ -173,13 +171,11 @@ def fitting(wanted: Iterable[Entry], before: Iterable[Entry]) -> set[Entry]:
 
 
 def _still_wanted(old: Entries, new: Entries) -> Entries:
-    """Return what may stay of an ApiKey's entries as it is, but for its end."""
-    ends = {entry.sha256: entry.expires for entry in new}
-    return frozenset(
-        Entry(*entry.owner, entry.sha256, entry.endpoints, ends[entry.sha256])
-        for entry in old
-        if entry.sha256 in ends
-    )
+    """Return what takes no more room: the keys that stay, with their end, narrowed if they are."""
+    scopes = {entry.sha256: entry.endpoints for entry in old}
+    stays = frozenset(entry for entry in new if entry.sha256 in scopes)
+    before = frozenset(replace(entry, endpoints=scopes[entry.sha256]) for entry in stays)
+    return min(stays, before, key=_size)
 
 
 def _as_json(known: Entry) -> Object:
@@ -193,8 +189,11 @@ def _as_json(known: Entry) -> Object:
 
 
 def _as_entry(key: Object) -> Entry:
-    end = key.get("expires", NEVER)
-    return Entry(key["namespace"], key["name"], key["sha256"], tuple(key["endpoints"]), end)
+    texts = (key["namespace"], key["name"], key["sha256"])
+    scope, end = tuple(key["endpoints"]), key.get("expires", NEVER)
+    if not all(isinstance(text, str) for text in (*texts, *scope)) or not isinstance(end, int):
+        raise TypeError("not as we write it")
+    return Entry(*texts, scope, end)
 
 
 _EMPTY_BYTES: Final = len(orjson.dumps({"version": VERSION, "keys": []}))
@@ -202,7 +201,7 @@ _EMPTY_BYTES: Final = len(orjson.dumps({"version": VERSION, "keys": []}))
 
 def _size(listed: Iterable[Entry]) -> int:
     """Return the room that entries take: with an end each, so that one can always be given."""
-    return sum(len(orjson.dumps(_as_json(replace(e, expires=LATEST)))) + 1 for e in listed)
+    return sum(len(orjson.dumps(_as_json(replace(e, expires=values.LATEST)))) + 1 for e in listed)
 
 
 def _by_owner(listed: Iterable[Entry]) -> dict[Identity, Entries]:

@@ -8,7 +8,6 @@ the Secrets that are made here and nowhere else.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Container
@@ -39,22 +38,23 @@ class Held:
     """The keys in the Secret of an ApiKey, and how far a rotation of them is; empty is none.
 
     ``current`` is the one that clients are given. ``previous`` is the one before it, which ends at
-    ``previous_until``; ``upcoming`` the one after it, which takes its place at ``upcoming_from`` at
-    the earliest. ``rotation`` is the id that ``current`` was made for, None where nothing says it.
-    Times are in seconds since 1970.
+    ``previous_until``; ``upcoming`` the one after it, which takes its place at ``upcoming_from``,
+    or later: that is set once it is listed. ``rotation`` is the id that ``current`` was made for,
+    None where nothing says it. Times are in seconds since 1970.
     """
 
     current: str = field(default="", repr=False)
     previous: str = field(default="", repr=False)
     previous_until: float = inf
     upcoming: str = field(default="", repr=False)
-    upcoming_from: float = 0.0
+    upcoming_from: float = inf
     rotation: str | None = None
 
     @property
-    def every(self) -> tuple[str, ...]:
-        """The keys that there are."""
-        return tuple(key for key in (self.current, self.previous, self.upcoming) if key)
+    def ends(self) -> dict[str, float]:
+        """The keys that there are, and when each ends at the latest."""
+        found = {self.previous: self.previous_until, self.upcoming: inf, self.current: inf}
+        return {key: end for key, end in found.items() if key}
 
     def only(self, digests: Container[str]) -> Held:
         """Return this without the keys that have other digests."""
@@ -103,8 +103,8 @@ def api_key_secret(owner: ApiKey, held: Held) -> Object:
     }
     annotations = {
         names.ROTATION: held.rotation or "",
-        names.PREVIOUS_UNTIL: values.time_text(held.previous_until) if held.previous else None,
-        names.NEXT_FROM: values.time_text(held.upcoming_from) if held.upcoming else None,
+        names.PREVIOUS_UNTIL: _text(held.previous_until) if held.previous else None,
+        names.NEXT_FROM: _text(held.upcoming_from) if held.upcoming else None,
     }
     secret = secret_of(owner.namespace, owner.secret_name, {k: v for k, v in texts.items() if v})
     secret["metadata"] |= {
@@ -120,9 +120,9 @@ def read_held(secret: Object) -> Held:
     return Held(
         current=read_field(secret, names.API_KEY_FIELD),
         previous=read_field(secret, names.PREVIOUS_API_KEY_FIELD),
-        previous_until=_time(annotations.get(names.PREVIOUS_UNTIL), default=inf),
+        previous_until=_time(annotations.get(names.PREVIOUS_UNTIL)),
         upcoming=read_field(secret, names.NEXT_API_KEY_FIELD),
-        upcoming_from=_time(annotations.get(names.NEXT_FROM), default=0.0),
+        upcoming_from=_time(annotations.get(names.NEXT_FROM)),
         rotation=annotations.get(names.ROTATION),
     )
 
@@ -144,17 +144,20 @@ def root_key_secret(namespace: str, name: str, root_key: RootKey) -> Object:
 
 
 def read_root_key(secret: Object) -> RootKey:
-    """Return the root key. Raises RootKeyError if the Secret has no usable one."""
+    """Return the root key. Raises RootKeyError if the Secret has no usable one.
+
+    A key before it that is not usable is none; the gateway reads both by the same rule.
+    """
     data = secret.get("data") or {}
-    newest = _decode(data.get(names.ROOT_KEY_FIELD))
-    if len(newest) < KEY_BYTES:
+    newest = _root_key(data.get(names.ROOT_KEY_FIELD))
+    if not newest:
         where = f"{secret['metadata']['namespace']}/{secret['metadata']['name']}"
         raise RootKeyError(
             f"Secret {where}: data.{names.ROOT_KEY_FIELD} must hold {KEY_BYTES} random bytes;"
             " restore it from a backup, or delete the Secret: a new key is made at the next start"
             " and every engine restarts with it"
         )
-    return RootKey(newest, _decode(data.get(names.PREVIOUS_ROOT_KEY_FIELD)))
+    return RootKey(newest, _root_key(data.get(names.PREVIOUS_ROOT_KEY_FIELD)))
 
 
 def read_field(secret: Object | None, name: str) -> str:
@@ -184,15 +187,20 @@ def secret_of(namespace: str, name: str, texts: dict[str, str]) -> Object:
     }
 
 
-def _decode(text: Any) -> bytes:
+def _root_key(text: Any) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (TypeError, binascii.Error):
+        key = base64.b64decode(text, validate=True)
+    except (TypeError, ValueError):
         return b""
+    return key if len(key) >= KEY_BYTES else b""
 
 
-def _time(text: str | None, *, default: float) -> float:
+def _time(text: str | None) -> float:
     try:
-        return values.since_1970(text) if text else default
+        return values.since_1970(text) if text else inf
     except ValueError:
-        return default
+        return inf
+
+
+def _text(time: float) -> str | None:
+    return None if time == inf else values.time_text(time)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from endpoint_operator import inforce, keyring
-from endpoint_operator.context import DONE, Context, Outcome
+from endpoint_operator.context import Context, Outcome
 from endpoint_operator.drift import covers
-from endpoint_operator.keyring import Entry, Keyring
+from endpoint_operator.inforce import View
+from endpoint_operator.keyring import Entry
 from endpoint_operator.kinds import API_KEY
 from endpoint_operator.live import Live, Object, Ref
 
@@ -24,6 +27,8 @@ KEYRING = Ref("Keyring")
 
 LOOK_AGAIN: Final = Outcome(again_after=30.0)
 """For what stands in the way and is not watched."""
+
+_READS_AT_ONCE: Final = 16
 
 
 async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG001 - there is one
@@ -40,35 +45,37 @@ async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG
         )
         return LOOK_AGAIN
     before = inforce.ring_of(live)
-    due = await _due(context, before)
+    held = [live for live in context.cluster.of_kind(API_KEY) if not live.deleting]
+    view = inforce.View(context, before, context.clock())
+    unseen = {live.ref: inforce.named_secret(live) for live in held if _must_ask(view, live)}
+    view = replace(view, asked=await _ask(context, set(unseen.values())))
+    due = {entry for live in held for entry in view.due(live)}
     wanted = keyring.fitting(keyring.undisputed(due, before), before)
     secret = keyring.keyring_secret(at.namespace, at.name, wanted)
+    again_after = LOOK_AGAIN.again_after if any(view.asked.values()) else None
     if seen is not None and covers(seen.object, secret):
-        return DONE
+        return Outcome(again_after, then=tuple(unseen))
     await context.cluster.apply(_at_the_version_of(live, secret), over=live)
     known = set(inforce.ring_of(seen))
     changed = {_api_key(entry) for entry in (due ^ wanted) | (wanted ^ known)}
-    return Outcome(then=tuple(sorted(changed)))
+    return Outcome(again_after, then=tuple(sorted(changed | unseen.keys())))
 
 
-async def _due(context: Context, before: Keyring) -> set[Entry]:
-    """Return an entry for every key that should be in force.
+def _must_ask(view: View, live: Live) -> bool:
+    """Return whether a key is in force whose Secret is not in the cache, which can be its label."""
+    listed = view.listed(live) and view.is_unseen(inforce.named_secret(live))
+    return bool(listed) and view.held(live) is None
 
-    Those that are, and whose Secret is not in the cache, are asked for first.
-    """
-    cluster = context.cluster
-    known = inforce.View(context, before, context.clock())
-    held = [live for live in cluster.of_kind(API_KEY) if not live.deleting]
-    unseen = [
-        secret
-        for live in held
-        if known.listed(live)
-        and known.is_unseen(secret := inforce.named_secret(live))
-        and known.held(live) is None
-    ]
-    asked = dict(zip(unseen, await asyncio.gather(*map(cluster.read, unseen)), strict=True))
-    view = inforce.View(context, before, context.clock(), asked)
-    return {entry for live in held for entry in view.due(live)}
+
+async def _ask(context: Context, refs: Iterable[Ref]) -> dict[Ref, Live | None]:
+    """Return what there is of Secrets that the cache does not have."""
+    asked: dict[Ref, Live | None] = {}
+    waiting = sorted(refs)
+    while waiting:
+        some, waiting = waiting[:_READS_AT_ONCE], waiting[_READS_AT_ONCE:]
+        found = await asyncio.gather(*map(context.cluster.read, some))
+        asked |= zip(some, found, strict=True)
+    return asked
 
 
 def _at_the_version_of(live: Live | None, secret: Object) -> Object:

@@ -65,6 +65,13 @@ async def reconcile_root_key(context: Context, ref: Ref) -> Outcome:  # noqa: AR
         context.in_use.root_key = given
         return DONE
     given = RootKey(given.newest, given.before or used.newest)
+    if used.before not in (b"", given.newest, given.before):
+        logger.error(
+            "%s was changed twice: engines that have not got the key between can't be reached until"
+            " they have the newest; unless every endpoint said Complete, put the two keys before"
+            " this one back",
+            at,
+        )
     await _keep(context, given, over=live)
     context.in_use.root_key = given
     logger.warning("%s has another key: engines get theirs anew, one endpoint after the other", at)

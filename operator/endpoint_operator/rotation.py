@@ -2,15 +2,15 @@
 
 ``apikeys`` asks for the next step, writes it into the Secret and asks again: each step is one write
 of one Secret, so an operator that is killed between two goes on where it was. A new key is in the
-Secret beside the one in use, and in force at the gateways, before clients can find it under
-``api-key``; then both are valid until the overlap ends (ADR 0011).
+Secret beside the one in use, then listed, and from then on has three seconds to get to all gateways
+before clients can find it under ``api-key``; both are valid until the overlap ends (ADR 0011).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 from endpoint_operator.api import values
@@ -46,7 +46,7 @@ def advance(held: Held, wanted: RotationSpec | None, moment: Moment) -> Held:
         # nothing says what the key was made for: that is no reason to make another one
         return replace(held, rotation=asked)
     if wanted is None or asked == held.rotation:
-        return replace(held, upcoming="", upcoming_from=0.0)
+        return replace(held, upcoming="", upcoming_from=inf)
     return _rotate(held, wanted, moment)
 
 
@@ -60,10 +60,11 @@ def _rotate(held: Held, wanted: RotationSpec, moment: Moment) -> Held:
     overlap = values.seconds(wanted.overlap)
     if held.previous and overlap:
         return held  # it was promised until then; who can't wait asks for no overlap
-    if moment.used and not held.upcoming:
-        upcoming_from = ceil(moment.now + HANDOVER_SECONDS)
-        return replace(held, upcoming=moment.fresh(), upcoming_from=upcoming_from)
-    if moment.used and not (moment.known(held.upcoming) and moment.now >= held.upcoming_from):
+    if moment.used and not moment.known(held.upcoming):
+        return replace(held, upcoming=held.upcoming or moment.fresh(), upcoming_from=inf)
+    if moment.used and held.upcoming_from == inf:
+        return replace(held, upcoming_from=ceil(moment.now + HANDOVER_SECONDS))
+    if moment.used and moment.now < held.upcoming_from:
         return held
     return Held(
         current=held.upcoming or moment.fresh(),

@@ -42,26 +42,34 @@ class Standing:
         """Return in how many seconds a time comes at which something is to be done."""
         expires, held = self.owner.spec.expires, self.held
         times = (
-            expires or 0.0,
+            0.0 if expires is None else expires,
             held.previous_until if held.previous else 0.0,
             held.upcoming_from if held.upcoming else 0.0,
         )
-        future = [time - self.now for time in times if self.now < time < keyring.LATEST]
+        future = [time - self.now for time in times if self.now < time < values.LATEST]
         return min(future, default=None)
 
     def finding(self) -> status.Finding:
         """Return what to say of it."""
+        if not self.due:
+            return self._at_rest()
+        if self._in_use() <= self.listed:
+            return status.yes(status.IN_FORCE, self._in_force())
+        return self._not_yet()
+
+    def _at_rest(self) -> status.Finding:
         spec = self.owner.spec
+        if not all(entry.has_ended(self.now) for entry in self.listed):
+            return status.no(
+                status.PENDING,
+                "The key is about to be taken from the gateway's list; until then it is accepted.",
+            )
         if spec.suspended:
             return status.no(
                 status.SUSPENDED, "spec.suspended is true: the gateway refuses the key."
             )
-        if not self.due:
-            message = f"The key ended at {spec.expires_at}; set a later spec.expiresAt, or none."
-            return status.no(status.EXPIRED, message)
-        if self._in_use() <= self.listed:
-            return status.yes(status.IN_FORCE, self._in_force())
-        return self._not_yet()
+        message = f"The key ended at {spec.expires_at}; set a later spec.expiresAt, or none."
+        return status.no(status.EXPIRED, message)
 
     def _in_use(self) -> Entries:
         return keyring.entries(self.owner, replace(self.held, upcoming=""), self.now)

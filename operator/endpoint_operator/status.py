@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from endpoint_operator import names
-from endpoint_operator.diagnosis import Diagnosis, causes, refusal
+from endpoint_operator.diagnosis import Cause, Diagnosis, causes, refusal
 
 Object = dict[str, Any]
 
@@ -69,6 +69,8 @@ class Finding:
     holds: bool
     reason: str
     message: str
+    measured: bool = False
+    """Whether the message has numbers that differ at each look, and then is not news."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,11 @@ class Observation:
 
 def refused(message: str) -> Finding:
     """Return what to say of a spec whose objects the API server refuses, with its message."""
-    cause = refusal(message)
-    return no(cause.reason, cause.message)
+    return _caused(refusal(message))
+
+
+def _caused(cause: Cause) -> Finding:
+    return replace(no(cause.reason, cause.message), measured=True)
 
 
 def endpoint_status(
@@ -178,7 +183,7 @@ def _said(body: Object, observed: Observation, facts: Facts) -> Object:
         "servedNames": list(facts.served_names),
         "engineNames": _known(facts.served_names, before.get("engineNames")),
         "adapters": _known(facts.adapters, before.get("adapters")),
-        "engineKeys": keys[:MOST_KEYS],
+        "engineKeys": keys if len(keys) <= MOST_KEYS else [*keys[: MOST_KEYS - 1], keys[-1]],
     }
 
 
@@ -199,13 +204,18 @@ def api_key_status(body: Object, finding: Finding, now: str) -> Object:
 def conditions(body: Object, findings: Mapping[str, Finding], now: str) -> list[Object]:
     """Return the conditions.
 
-    The time of one whose status stays the same stays too, and so does a message that would only
-    get other numbers: each try of an engine finds a little more or less memory, for example.
+    The time of one whose status stays the same stays too, and so does a measured message that would
+    only get other numbers: each try of an engine finds a little more or less memory, for example.
     """
     previous = {known["type"]: known for known in body.get("status", {}).get("conditions", ())}
     generation = body["metadata"]["generation"]
     made = [
-        _condition(previous.pop(kind, {}), _written(kind, finding, generation), now)
+        _condition(
+            previous.pop(kind, {}),
+            _written(kind, finding, generation),
+            now=now,
+            measured=finding.measured,
+        )
         for kind, finding in findings.items()
     ]
     return [*made, *previous.values()]
@@ -221,11 +231,11 @@ def _written(kind: str, finding: Finding, generation: int) -> Object:
     }
 
 
-def _condition(before: Object, after: Object, now: str) -> Object:
+def _condition(before: Object, after: Object, *, now: str, measured: bool) -> Object:
     """Return a condition with what stays of the one before it."""
     same = before.get("status") == after["status"]
     made = after | {"lastTransitionTime": before["lastTransitionTime"] if same else now}
-    return made | {"message": before["message"]} if _alike(before, made) else made
+    return made | {"message": before["message"]} if measured and _alike(before, made) else made
 
 
 def _alike(before: Object, after: Object) -> bool:
@@ -252,7 +262,7 @@ def _progress(accepted: Finding, observed: Observation) -> Finding:
     if observed.complete:
         return no(COMPLETE, "All replicas run the current spec.")
     if cause := observed.diagnosis.cause:
-        return no(cause.reason, cause.message)
+        return _caused(cause)
     return yes(ROLLING_OUT, f"Waiting for {observed.wanted} ready replicas of the current spec.")
 
 
@@ -271,11 +281,11 @@ def _readiness(accepted: Finding, observed: Observation, *, suspended: bool) -> 
     if observed.wanted and observed.ready:
         return yes(SERVING, "At least one replica answers requests.")
     if not accepted.holds:
-        return no(accepted.reason, accepted.message)
+        return accepted
     if not observed.wanted:
         return _PAUSED if suspended else _EMPTY
     if cause := observed.diagnosis.cause:
-        return no(cause.reason, cause.message)
+        return _caused(cause)
     return no(STARTING, "No replica is ready yet.")
 
 

@@ -21,6 +21,7 @@ from endpoint_gateway.catalog import Endpoint, Keyring
 from endpoint_operator import keyring, keys, names, status
 from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
 from endpoint_operator.desired import desired_objects
+from endpoint_operator.errors import RootKeyError
 from endpoint_operator.keys import Held, RootKey
 from helpers import golden
 from helpers.tree import ROOT
@@ -111,6 +112,43 @@ def test_an_empty_keyring_opens_nothing() -> None:
 def test_the_root_keys_of_the_secret_are_those_that_the_gateway_takes(before: bytes) -> None:
     secret = keys.root_key_secret(RELEASE_NAMESPACE, "root-key", RootKey(b"n" * 32, before))
     assert objects.parse_root_keys(secret) == ((b"n" * 32, before) if before else (b"n" * 32,))
+
+
+def encoded(**fields: bytes) -> dict[str, Any]:
+    data = {k.replace("_", "-"): base64.b64encode(value).decode() for k, value in fields.items()}
+    return {"metadata": {"namespace": "n", "name": "s"}, "data": data}
+
+
+NEWEST = b"n" * 32
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected"),
+    [
+        (encoded(root_key=NEWEST), (NEWEST,)),
+        (encoded(root_key=NEWEST, previous_root_key=b"o" * 33), (NEWEST, b"o" * 33)),
+        (encoded(root_key=NEWEST, previous_root_key=b"o" * 31), (NEWEST,)),
+        (encoded(root_key=NEWEST, previous_root_key=b""), (NEWEST,)),
+        (encoded(root_key=b"n" * 31, previous_root_key=NEWEST), None),
+        (encoded(root_key=b"xxx"), None),
+        (encoded(previous_root_key=NEWEST), None),
+        (encoded(root_key=NEWEST) | {"data": {"root-key": "%"}}, None),
+    ],
+)
+def test_both_take_the_same_for_root_keys(
+    secret: dict[str, Any], expected: tuple[bytes, ...] | None
+) -> None:
+    def operators() -> tuple[bytes, ...]:
+        read = keys.read_root_key(secret)
+        return (read.newest, read.before) if read.before else (read.newest,)
+
+    if expected is None:
+        with pytest.raises(RootKeyError):
+            operators()
+        with pytest.raises((ValueError, KeyError)):
+            objects.parse_root_keys(secret)
+    else:
+        assert operators() == objects.parse_root_keys(secret) == expected
 
 
 # -- endpoints and their replicas --------------------------------------------------------------

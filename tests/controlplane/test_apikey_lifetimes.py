@@ -13,6 +13,7 @@ from endpoint_operator.live import Ref
 from helpers import builders
 from helpers.key_story import KEY, RING, SECRET, Story
 from helpers.memory_cluster import MakeContext
+from kube_api import Forbidden
 
 Object = dict[str, Any]
 
@@ -83,6 +84,37 @@ async def test_an_end_that_is_set_later_is_in_the_keyring(story: Story) -> None:
     await story.settle()
     (entry,) = keyring.read_keyring(story.cluster.stored(RING))
     assert entry.expires == story.now + 60
+
+
+async def test_an_end_long_ago_is_an_end(make_context: MakeContext) -> None:
+    story = Story(make_context, builders.api_key(expiresAt="1970-01-01T00:00:00Z"))
+    await story.settle(KEY, KEYRING)
+    assert story.ready()["reason"] == "Expired"
+    assert not story.accepts(story.key())
+
+
+@pytest.mark.parametrize("edit", [{"suspended": True}, {"expiresAt": A_MINUTE_AGO}])
+async def test_a_key_that_gateways_still_accept_is_not_said_to_be_refused(
+    story: Story, edit: Object
+) -> None:
+    story.cluster.edit(KEY, **edit)
+    story.cluster.refusals[RING] = Forbidden(403, "over quota")
+    with pytest.raises(Forbidden):
+        await story.settle()
+    assert story.ready()["reason"] == "Pending"
+    story.cluster.refusals.clear()
+    await story.settle(KEYRING)
+    assert story.ready()["reason"] in {"Suspended", "Expired"}
+
+
+async def test_a_refused_spec_is_looked_at_when_its_key_ends(make_context: MakeContext) -> None:
+    story = Story(make_context, builders.api_key(expiresAt=IN_A_MINUTE))
+    await story.settle()
+    story.cluster.edit(KEY, endpoints=["*/*"])
+    await story.settle()
+    assert "stays in force" in story.ready()["message"]
+    assert await story.wait() == 60
+    assert "in force" not in story.ready()["message"]
 
 
 # -- suspension --------------------------------------------------------------------------------
@@ -225,6 +257,26 @@ async def test_a_label_that_is_taken_away_revokes_nobody(make_context: MakeConte
     assert story.ready()["reason"] == "NameConflict"
     assert "label it" in story.ready()["message"]
     assert "stays in force" in story.ready()["message"]
+
+
+@pytest.mark.parametrize("then", [given(label=False, api_key="sk-other"), None])
+async def test_a_key_whose_secret_lost_its_label_is_still_revoked_by_its_secret(
+    make_context: MakeContext, then: Object | None
+) -> None:
+    story = Story(make_context, builders.api_key(), given(api_key="sk-mine"))
+    await story.settle()
+    story.cluster.remove(SECRET)
+    story.cluster.put(given(label=False, api_key="sk-mine"), seen=False)
+    await story.settle(KEYRING)
+    assert story.ready()["reason"] == "NameConflict"
+    if then:
+        story.cluster.put(then, seen=False)
+    else:
+        story.cluster.vanish(SECRET)
+    began = story.now
+    while story.accepts("sk-mine"):
+        await story.wait()
+    assert story.now - began <= 30
 
 
 async def test_a_secret_is_adopted_once_it_has_the_label(make_context: MakeContext) -> None:

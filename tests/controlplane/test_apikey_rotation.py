@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from endpoint_operator import names
+from endpoint_operator.apikeys import reconcile_api_key
+from endpoint_operator.keyring import Keyring, read_keyring
+from endpoint_operator.keys import digest
 from endpoint_operator.listing import KEYRING
 from endpoint_operator.live import Live, Ref
 from endpoint_operator.rotation import HANDOVER_SECONDS
@@ -69,7 +72,7 @@ async def test_a_new_key_is_in_force_before_anybody_is_given_it(story: Story) ->
     assert story.key() == new
 
 
-async def test_a_rotation_costs_three_writes_of_the_secret_and_three_of_the_keyring(
+async def test_a_rotation_costs_four_writes_of_the_secret_and_three_of_the_keyring(
     story: Story,
 ) -> None:
     story.cluster.edit(KEY, rotation=ROTATED)
@@ -79,6 +82,7 @@ async def test_a_rotation_costs_three_writes_of_the_secret_and_three_of_the_keyr
         writes += story.cluster.writes
     assert [ref for verb, ref in writes if verb == "apply"] == [
         *(SECRET, RING),  # the new key is made known
+        SECRET,  # and given the time to get everywhere
         *(SECRET, RING),  # and handed out
         *(SECRET, RING),  # and the old one is removed
     ]
@@ -221,6 +225,34 @@ async def test_a_secret_that_changed_meanwhile_is_not_written_over(story: Story)
     assert story.key() == "sk-new"
 
 
+async def test_an_overlap_ends_under_a_refused_spec_that_came_before_the_keyring_knew_it(
+    story: Story,
+) -> None:
+    old = story.key()
+    story.cluster.edit(KEY, rotation=ROTATED)
+    await story.settle()
+    story.now += HANDOVER_SECONDS
+    await reconcile_api_key(story.context, KEY)  # and killed
+    assert story.key(field="previous-api-key") == old
+    story.cluster.edit(KEY, endpoints=["*/*"])
+    await story.settle(KEYRING, KEY)
+    assert story.accepts(old)
+    assert await story.wait() == HOUR
+    assert not story.accepts(old)
+    assert story.accepts(story.key())
+
+
+async def test_a_new_key_gets_its_time_also_where_it_is_listed_late(story: Story) -> None:
+    old = story.key()
+    story.cluster.edit(KEY, rotation=ROTATED)
+    await reconcile_api_key(story.context, KEY)
+    story.now += 10
+    await story.settle(KEYRING)
+    assert story.key() == old
+    assert await story.wait() == HANDOVER_SECONDS
+    assert story.key() != old
+
+
 # -- killed at any instant ---------------------------------------------------------------------
 
 
@@ -255,10 +287,27 @@ class Mortal(MemoryCluster):
         self.lives_for -= 1
 
 
+GATEWAYS_KNOW_AFTER = 2
+DOWN = 10
+
+
 class Watched(Story):
-    """Checks after every step that nobody who was given a key is refused before its time."""
+    """Checks after every step that nobody who was given a key is refused before its time.
+
+    By any gateway: one has the keyring of now, another still that of two seconds ago.
+    """
 
     handed_out: dict[str, float]
+    rings: dict[float, Keyring]
+
+    def everywhere(self, key: str) -> bool:
+        """Return whether every gateway accepts a key."""
+        self.rings[self.now] = read_keyring(self.cluster.stored(RING))
+        ago = max(time for time in self.rings if time <= self.now - GATEWAYS_KNOW_AFTER)
+        return all(
+            any(entry.sha256 == digest(key) and not entry.has_ended(self.now) for entry in ring)
+            for ring in (self.rings[ago], self.rings[self.now])
+        )
 
     def check(self) -> None:
         """What is under `api-key` is in use from now on; what was there is for the overlap."""
@@ -269,34 +318,39 @@ class Watched(Story):
             }
             self.handed_out[current] = float("inf")
         for key, end in self.handed_out.items():
-            assert self.now >= end or self.accepts(key)
+            assert self.now >= end or self.everywhere(key)
 
-    async def restarted(self) -> None:
+    async def restarted(self, *again: Ref) -> None:
+        """Settle; an operator that dies at it is back after a while, and looks at these first."""
         try:
             await self.settle(KEY, KEYRING)
         except KilledError:
             self.check()
-            await self.settle(KEYRING, KEY)
+            self.now += DOWN
+            await self.settle(*again)
         self.check()
 
 
+@pytest.mark.parametrize("again", [(KEYRING, KEY), (KEY, KEYRING)], ids=["ring", "key"])
 @pytest.mark.parametrize("done_first", [False, True])
-@pytest.mark.parametrize("instant", range(12))
+@pytest.mark.parametrize("instant", range(13))
 async def test_a_killed_operator_loses_no_key_that_clients_use(
-    make_context: MakeContext, instant: int, *, done_first: bool
+    make_context: MakeContext, instant: int, *, done_first: bool, again: tuple[Ref, Ref]
 ) -> None:
     cluster = Mortal()
     story = Watched(make_context, builders.api_key(), cluster=cluster)
     await story.settle()
     story.handed_out = {story.key(): float("inf")}
+    story.rings = {story.now: read_keyring(cluster.stored(RING))}
+    story.now += GATEWAYS_KNOW_AFTER
     cluster.lives_for, cluster.done_first = instant, done_first
     story.cluster.edit(KEY, rotation=ROTATED)
-    await story.restarted()
+    await story.restarted(*again)
     while len(story.handed_out) < 3 or story.due:
         if len(story.handed_out) == 2:
             story.cluster.edit(KEY, rotation=AGAIN)  # during the overlap
         story.now = min(story.due.values())
-        await story.restarted()
+        await story.restarted(*again)
     assert len(story.handed_out) == 3
     assert await story.settle(KEY, KEYRING) == []
     assert [key for key in story.handed_out if story.accepts(key)] == [story.key()]

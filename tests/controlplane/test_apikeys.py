@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from endpoint_operator import keyring, names
+from endpoint_operator import keyring, names, status
 from endpoint_operator.listing import KEYRING
 from endpoint_operator.live import Ref
 from helpers import builders
@@ -63,6 +63,15 @@ async def test_a_key_that_is_being_deleted_is_revoked(story: Story) -> None:
     assert story.listed() == set()
 
 
+async def test_a_message_about_another_secret_is_another(make_context: MakeContext) -> None:
+    story = Story(make_context, builders.api_key())
+    body = story.cluster.stored(KEY)
+    for name in ("key-1", "key-2"):
+        found = status.no(status.NAME_CONFLICT, f"Secret team-a/{name} exists")
+        body["status"] = status.api_key_status(body, found, "now")
+    assert builders.condition_of(body, "Ready")["message"] == "Secret team-a/key-2 exists"
+
+
 async def test_a_lost_secret_is_made_again_with_another_key(story: Story) -> None:
     before = story.key()
     story.cluster.remove(SECRET)
@@ -85,7 +94,7 @@ async def test_a_stolen_label_revokes_nobody_for_a_moment(story: Story) -> None:
     secret = story.cluster.stored(SECRET)
     story.cluster.remove(SECRET)
     story.cluster.put(secret | {"metadata": secret["metadata"] | {"labels": {}}}, seen=False)
-    assert await story.settle(KEYRING) == []
+    assert ("apply", RING) not in await story.settle(KEYRING)
     assert story.listed() == {("team-a", "ci")}
 
 
@@ -115,6 +124,23 @@ async def test_a_secret_that_lost_its_owner_gets_it_back_and_the_key_stays(story
     assert story.cluster.stored(SECRET)["metadata"]["ownerReferences"][0]["uid"] == "uid-key"
     assert story.cluster.stored(SECRET)["data"] == secret["data"]
     assert story.listed() == {("team-a", "ci")}
+
+
+@pytest.mark.parametrize("label", [False, True])
+async def test_a_secret_that_lost_its_owner_is_not_another_api_keys(
+    story: Story, *, label: bool
+) -> None:
+    secret, other = story.cluster.stored(SECRET), Ref("ApiKey", "team-a", "b")
+    del secret["metadata"]["ownerReferences"]
+    if label:  # then it is the Secret of an endpoint's engines
+        secret["metadata"]["labels"][names.ENDPOINT] = "qwen"
+        secret["data"]["api-key"] = "c2stZW5naW5l"
+    story.cluster.put(secret)
+    story.cluster.put(builders.api_key("b", uid="uid-b", secretName="ci-api-key"))
+    await story.settle(other)
+    assert story.ready(other)["reason"] == "NameConflict"
+    assert "ownerReferences" not in story.cluster.stored(SECRET)["metadata"]
+    assert ("team-a", "b") not in story.listed()
 
 
 async def test_a_key_keeps_its_text_when_its_secret_is_renamed(story: Story) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from endpoint_operator import keyring, keys
+from endpoint_operator.api import values
 from endpoint_operator.api.v1alpha1 import ApiKey, parse_api_key
 from endpoint_operator.keyring import NOTHING, Entry, Keyring
 from endpoint_operator.keys import Held
 from helpers import builders
+
+Object = dict[str, Any]
 
 NOW = 1795262400.0
 
@@ -71,6 +74,8 @@ def test_the_keyring_has_digests_and_scopes_and_no_key() -> None:
             id="an overlap before the end",
         ),
         pytest.param({"expiresAt": "2026-11-21T13:00:00+01:00"}, Held("a", "b"), {}, id="ended"),
+        pytest.param({"expiresAt": "1970-01-01T00:00:00Z"}, Held("a"), {}, id="ended in 1970"),
+        pytest.param({"expiresAt": "1960-01-01T00:00:00Z"}, Held("a"), {}, id="and before it"),
     ],
 )
 def test_each_key_is_listed_with_its_end(
@@ -89,7 +94,21 @@ def test_the_order_of_keys_changes_nothing() -> None:
     assert set(keyring.read_keyring(forwards)) == set(listed)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"keys": [{}]}', "null"])
+ENTRY: Object = {"namespace": "a", "name": "b", "sha256": "c", "endpoints": ["*"]}
+DAMAGED = [
+    *("x", {}, ENTRY | {"namespace": 1}, ENTRY | {"sha256": None}, ENTRY | {"endpoints": [1]}),
+    *(ENTRY | {"endpoints": None}, ENTRY | {"expires": "soon"}),
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", '{"version": 1}'),
+        json.dumps({"version": 2, "keys": [ENTRY]}),
+        *(json.dumps({"version": 1, "keys": [key]}) for key in DAMAGED),
+    ],
+)
 def test_a_damaged_keyring_is_an_empty_one(text: str) -> None:
     data = {"keyring.json": base64.b64encode(text.encode()).decode()}
     assert list(keyring.read_keyring(builders.secret("ring", "ns", data))) == []
@@ -132,7 +151,7 @@ def full() -> set[Entry]:
 
 
 def test_a_keyring_stays_under_the_size_of_a_secret(full: set[Entry]) -> None:
-    ending = [replace(entry, expires=keyring.LATEST) for entry in full]
+    ending = [replace(entry, expires=values.LATEST) for entry in full]
     assert keyring.LARGEST_BYTES - 3000 < len(text_of(ending)) <= keyring.LARGEST_BYTES
 
 
@@ -166,7 +185,7 @@ def test_a_scope_that_no_longer_fits_stays_as_it_was() -> None:
 
 
 def test_an_end_always_fits(full: set[Entry]) -> None:
-    ending = {replace(entry, expires=keyring.LATEST) for entry in full}
+    ending = {replace(entry, expires=values.LATEST) for entry in full}
     assert keyring.fitting({*ending, long_entry(0)}, full) == ending
 
 
@@ -175,6 +194,14 @@ def test_a_second_key_of_a_full_keyring_waits_and_the_first_stays(full: set[Entr
     second = replace(some, sha256=keys.digest("second"))
     assert keyring.fitting({*full, second}, full) == full
     assert not ring_of(*full).has_room(frozenset({some, second}))
+
+
+def test_a_narrower_scope_counts_while_a_second_key_waits(full: set[Entry]) -> None:
+    old = max(full)
+    narrowed = replace(old, endpoints=old.endpoints[:60])
+    second = replace(narrowed, sha256=keys.digest("second"))
+    kept = keyring.fitting({*full, narrowed, second} - {old}, full)
+    assert kept == {*full, narrowed} - {old}
 
 
 def test_a_keyring_that_is_too_long_already_still_shrinks(full: set[Entry]) -> None:

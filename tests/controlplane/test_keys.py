@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_a_time_that_is_none_is_not_known(until: str) -> None:
     secret = builders.secret("ci-api-key", "team-a", {})
     secret["metadata"]["annotations"] = {names.PREVIOUS_UNTIL: until}
     assert keys.read_held(secret) == Held()
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_that_no_calendar_has_can_be_written_again(time: str) -> None:
+    secret = builders.secret("ci-api-key", "team-a", {"previous-api-key": "eA=="})
+    secret["metadata"]["annotations"] = {names.PREVIOUS_UNTIL: time}
+    held = keys.read_held(secret)
+    assert keys.read_held(keys.api_key_secret(parse_api_key(builders.api_key()), held)) == replace(
+        held, rotation=""
+    )
 
 
 def test_the_white_space_around_a_key_is_not_part_of_it() -> None:

@@ -93,6 +93,19 @@ async def test_the_key_before_is_put_beside_a_new_one_that_comes_alone(
     assert context.root_key == NEW
 
 
+@pytest.mark.parametrize(("before", "cut_off"), [(NEW, True), (IN_USE, False)])
+async def test_a_second_root_key_before_the_first_got_everywhere_is_an_error(
+    make_context: MakeContext, caplog: pytest.LogCaptureFixture, before: bytes, *, cut_off: bool
+) -> None:
+    cluster = MemoryCluster(secret(NEW, IN_USE))
+    context = make_context(cluster)
+    await reconcile_root_key(context, ROOT_KEY)
+    cluster.put(secret(b"3" * 32, before))
+    await reconcile_root_key(context, ROOT_KEY)
+    assert ("was changed twice" in caplog.text) is cut_off
+    assert context.root_key == b"3" * 32
+
+
 async def test_the_key_before_is_not_put_back_where_it_is_taken_away(
     make_context: MakeContext,
 ) -> None:

@@ -17,7 +17,8 @@ LATER = NOW + HANDOVER_SECONDS
 HOUR = 3600.0
 
 IN_USE = Held("old", rotation="1")
-UPCOMING = replace(IN_USE, upcoming="new", upcoming_from=LATER)
+MADE = replace(IN_USE, upcoming="new")
+UPCOMING = replace(MADE, upcoming_from=LATER)
 ROTATED = Held("new", "old", LATER + HOUR, rotation="2")
 
 WANTED = RotationSpec(id="2", overlap="1h")
@@ -38,10 +39,12 @@ STEPS = {
         Held("old", rotation=""),
         WANTED,
         at(NOW),
-        Held("old", upcoming="fresh", upcoming_from=LATER, rotation=""),
+        Held("old", upcoming="fresh", rotation=""),
     ),
-    "a change": (IN_USE, WANTED, at(NOW), replace(UPCOMING, upcoming="fresh")),
-    "the new one is not known yet": (UPCOMING, WANTED, at(LATER + 99), UPCOMING),
+    "a change": (IN_USE, WANTED, at(NOW), replace(MADE, upcoming="fresh")),
+    "the new one is not known yet": (MADE, WANTED, at(NOW + 99), MADE),
+    "the new one has just been listed": (MADE, WANTED, at(NOW, known=["new"]), UPCOMING),
+    "the new one is listed no more": (UPCOMING, WANTED, at(LATER), MADE),
     "known, but not to every gateway": (UPCOMING, WANTED, at(LATER - 1, known=["new"]), UPCOMING),
     "handed over": (UPCOMING, WANTED, at(LATER, known=["new"]), ROTATED),
     "handed over without overlap": (
@@ -70,7 +73,7 @@ STEPS = {
         ROTATED,
         RotationSpec(id="3", overlap="0s"),
         at(LATER, known=["new", "old"]),
-        replace(ROTATED, upcoming="fresh", upcoming_from=LATER + HANDOVER_SECONDS),
+        replace(ROTATED, upcoming="fresh"),
     ),
     "a key that nobody can use is replaced at once": (
         IN_USE,

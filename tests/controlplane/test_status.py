@@ -322,6 +322,22 @@ def test_a_message_that_would_only_get_other_numbers_stays() -> None:
     assert status.changes(body, again) == {}
 
 
+def test_a_number_that_was_not_measured_is_news() -> None:
+    body = builders.endpoint()
+    for name in ("qwen-1", "qwen-2"):
+        taken = status.no(status.NAME_CONFLICT, f"Service team-a/{name} exists")
+        body["status"] = computed(None, accepted=taken, body=body)
+    accepted = builders.condition_of(body, "Accepted")
+    assert accepted["message"] == "Service team-a/qwen-2 exists"
+
+
+def test_the_oldest_of_many_key_generations_is_kept() -> None:
+    body = builders.endpoint() | {"status": {"engineKeys": [*range(16, 0, -1)]}}
+    made = computed(deployment(1), body=body, facts=replace(FACTS, key_generation=17))
+    assert (made["engineKeys"][0], made["engineKeys"][-1]) == (17, 1)
+    assert len(made["engineKeys"]) == 16
+
+
 def test_the_numbers_of_another_spec_are_others() -> None:
     body = builders.endpoint() | {"status": computed(failing("needs 4 GiB, has 3.21 GiB"))}
     body["metadata"]["generation"] = 2

@@ -221,8 +221,22 @@ async def test_while_the_root_key_changes_the_one_before_is_known_too() -> None:
         assert catalog.endpoints[0].authorizations == (bearer(b"new" * 11),)
 
 
+async def test_a_new_root_key_alone_stands_beside_the_one_before_until_that_is_taken_out() -> None:
+    async with Followed() as followed:
+        await followed.start()
+        for _ in range(2):  # the second time with another label, for example
+            followed.cluster.root_key(secret(root_key=b"new" * 11))
+        catalog = await followed.swaps.get()
+        assert catalog.endpoints[0].authorizations == (bearer(b"new" * 11), bearer(ROOT_KEY))
+        followed.cluster.root_key(secret(root_key=b"new" * 11, previous_root_key=ROOT_KEY))
+        await followed.swaps.get()
+        followed.cluster.root_key(secret(root_key=b"new" * 11))
+        catalog = await followed.swaps.get()
+        assert catalog.endpoints[0].authorizations == (bearer(b"new" * 11),)
+
+
 @pytest.mark.parametrize(
-    "bad", [secret(root_key=b""), {"data": {"root-key": "AAAA", "previous-root-key": "%"}}]
+    "bad", [secret(root_key=b""), {"data": {"root-key": "%"}}, {"data": {"root-key": "eHh4"}}]
 )
 async def test_a_root_key_that_is_none_changes_nothing(
     bad: Object, caplog: pytest.LogCaptureFixture

@@ -14,6 +14,9 @@ from typing import Final
 DURATION_PATTERN: Final = "^([0-9]{1,6}[hms])+$"
 QUANTITY_PATTERN: Final = "^[0-9]{1,15}([.][0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
+LATEST: Final = 253402300799
+"""The last second of the year 9999, the last that can be written; since 1970."""
+
 _SECONDS: Final = {"h": 3600, "m": 60, "s": 1}
 _BINARY: Final = {"Ti": 2**40, "Gi": 2**30, "Mi": 2**20, "Ki": 2**10}
 _DECIMAL: Final = {"T": 10**12, "G": 10**9, "M": 10**6, "k": 10**3}
@@ -32,8 +35,12 @@ def seconds(duration: str) -> int:
 
 
 def since_1970(time: str) -> float:
-    """Return a time such as ``2027-01-01T00:00:00Z`` in seconds. Raises ValueError."""
-    return datetime.fromisoformat(time).timestamp()
+    """Return a time such as ``2027-01-01T00:00:00Z`` in seconds. Raises ValueError.
+
+    What is not between 1970 and 9999 everywhere becomes the nearest that is, so that it can be
+    written again.
+    """
+    return min(max(datetime.fromisoformat(time).timestamp(), 0.0), LATEST)
 
 
 def time_text(seconds: float) -> str:
