@@ -21,7 +21,8 @@ from helpers.cluster_objects import (
     keyring_secret,
     secret,
 )
-from kube_api import Event, Resource
+from helpers.virtual_clock import run_virtually
+from kube_api import Event, Forbidden, Resource
 
 
 def bearer(root_key: bytes) -> bytes:
@@ -259,6 +260,37 @@ async def test_a_secret_that_vanishes_revokes_nobody(caplog: pytest.LogCaptureFi
         assert followed.directory.ready
         assert followed.directory.keyring
     assert "stays in force" in caplog.text
+
+
+async def closed(
+    resource: Resource,
+    *,
+    namespace: str | None = None,
+    label_selector: str = "",
+    field_selector: str = "",
+) -> AsyncIterator[Event]:
+    """Watch in a cluster of which one namespace refuses us, and nothing happens."""
+    if namespace == "gone":
+        raise Forbidden(403, f"{resource.plural}{label_selector}{field_selector} are not for us")
+    await asyncio.Event().wait()
+    yield Event("SYNCED", {})
+
+
+def test_a_namespace_that_stays_closed_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        directory = WatchedDirectory(
+            closed,
+            namespace="system",
+            watched=["gone"],
+            keyring_secret="keyring",
+            root_key_secret="root",
+            on_change=list[Catalog]().append,
+        )
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(directory.run(), 3600)
+
+    run_virtually(story())
+    assert len(caplog.records) == 2  # endpoints and their slices
 
 
 MALFORMED = {
