@@ -139,4 +139,5 @@ async def _report(context: Context, live: Live, verdict: Verdict) -> Outcome:
 def _turn_over(context: Context, live: Live, seen: status.Observation) -> tuple[Ref, ...]:
     """Give back the slot of an endpoint that is upgraded; return whose turn it is then."""
     rolling = seen.deployment is not None and holds_slot(seen.deployment)
-    return () if rolling or seen.upgrade_waiting else context.slots.leave(live.ref)
+    stays = rolling or seen.upgrade_waiting
+    return context.slots.next() if stays else context.slots.leave(live.ref)

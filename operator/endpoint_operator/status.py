@@ -253,6 +253,9 @@ def changes(body: Object, status: Object) -> Object:
 def _progress(accepted: Finding, observed: Observation) -> Finding:
     if observed.deployment is None:
         return no(accepted.reason, NOTHING_RUNS)
+    cause = None if observed.complete else observed.diagnosis.cause
+    if cause:
+        return _caused(cause)
     if observed.upgrade_waiting:
         return no(
             UPGRADE_WAITING,
@@ -261,8 +264,6 @@ def _progress(accepted: Finding, observed: Observation) -> Finding:
         )
     if observed.complete:
         return no(COMPLETE, "All replicas run the current spec.")
-    if cause := observed.diagnosis.cause:
-        return _caused(cause)
     return yes(ROLLING_OUT, f"Waiting for {observed.wanted} ready replicas of the current spec.")
 
 

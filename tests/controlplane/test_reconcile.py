@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from endpoint_operator import names
+from endpoint_operator.controller import hold_slots
 from endpoint_operator.keys import RootKey
 from endpoint_operator.live import Ref
 from endpoint_operator.reconcile import reconcile_endpoint
 from endpoint_operator.settled import Settled
+from endpoint_operator.upgrades import Slots
 from helpers import builders
 from helpers.memory_cluster import MakeContext, MemoryCluster
 from kube_api import Conflict, Forbidden, Invalid, Unavailable
@@ -52,13 +54,12 @@ class Story:
     def condition(self, kind: str) -> Object:
         return builders.condition_of(self.cluster.stored(ENDPOINT), kind)
 
-    def roll_out(self, ref: Ref = DEPLOYMENT) -> None:
-        """Have a Deployment say that all pods are of its current template."""
+    def roll_out(self, ref: Ref = DEPLOYMENT, **status: Any) -> None:
+        """Have a Deployment say that all pods are of its current template, but for this."""
         deployment = self.cluster.stored(ref)
-        counts = ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
-        rollout = dict.fromkeys(counts, deployment["spec"]["replicas"])
-        rollout["observedGeneration"] = deployment["metadata"]["generation"]
-        self.cluster.put(deployment | {"status": rollout})
+        count, generation = deployment["spec"]["replicas"], deployment["metadata"]["generation"]
+        rollout = builders.rolled_out(count, generation=generation)
+        self.cluster.put(deployment | {"status": rollout | status})
 
     @property
     def mounted(self) -> Ref:
@@ -546,6 +547,7 @@ async def test_a_chat_template_that_is_missing_changes_nothing_that_runs(
 
 
 OTHER = Ref("InferenceEndpoint", "team-a", "other")
+OTHER_DEPLOYMENT = Ref("Deployment", "team-a", "other-engine")
 
 
 @pytest.fixture
@@ -554,7 +556,7 @@ async def upgraded(settled: Story) -> Story:
     settled.cluster.put(builders.endpoint("other", uid="uid-2"))
     await reconcile_endpoint(settled.context, OTHER)
     settled.roll_out()
-    settled.roll_out(Ref("Deployment", "team-a", "other-engine"))
+    settled.roll_out(OTHER_DEPLOYMENT)
     await reconcile_endpoint(settled.context, OTHER)
     await settled.reconcile()
     settled.context.in_use.root_key = RootKey(b"n" * 32)
@@ -570,7 +572,7 @@ async def test_an_upgrade_rolls_one_endpoint_after_the_other(upgraded: Story) ->
     await upgraded.reconcile()
     assert upgraded.writes == []
 
-    upgraded.roll_out(Ref("Deployment", "team-a", "other-engine"))
+    upgraded.roll_out(OTHER_DEPLOYMENT)
     outcome = await reconcile_endpoint(upgraded.context, OTHER)
     assert outcome.then == (ENDPOINT,)
     await upgraded.reconcile()
@@ -596,3 +598,81 @@ async def test_an_endpoint_that_goes_gives_its_turn_to_the_next(upgraded: Story)
     upgraded.cluster.remove(OTHER)
     outcome = await reconcile_endpoint(upgraded.context, OTHER)
     assert outcome.then == (ENDPOINT,)
+
+
+def restart(story: Story, *, key: bytes) -> None:
+    """Go on with an operator that has just started, with another root key."""
+    story.context = replace(story.context, settled=Settled(), slots=Slots(1))
+    story.context.in_use.root_key = RootKey(key * 32)
+    hold_slots(story.context)
+
+
+def revision(story: Story, ref: Ref) -> str:
+    template = story.cluster.stored(ref)["spec"]["template"]
+    return str(template["metadata"]["annotations"][names.REVISION])
+
+
+@pytest.mark.parametrize("key", [b"f", b"r"], ids=["a version that mends it", "the one before"])
+async def test_an_upgrade_that_is_stuck_is_replaced_after_a_restart(
+    upgraded: Story, key: bytes
+) -> None:
+    await reconcile_endpoint(upgraded.context, OTHER)
+    await upgraded.reconcile()
+    before = revision(upgraded, OTHER_DEPLOYMENT)
+    conditions = builders.progressing("ProgressDeadlineExceeded")
+    upgraded.roll_out(OTHER_DEPLOYMENT, replicas=2, conditions=conditions)
+
+    restart(upgraded, key=key)
+    await upgraded.reconcile()
+    await reconcile_endpoint(upgraded.context, OTHER)
+    assert revision(upgraded, OTHER_DEPLOYMENT) != before
+
+    upgraded.roll_out(OTHER_DEPLOYMENT)
+    await reconcile_endpoint(upgraded.context, OTHER)
+    await upgraded.reconcile()
+    upgraded.roll_out()
+    await upgraded.reconcile()
+    assert upgraded.condition("Progressing")["reason"] == "Complete"
+
+
+async def test_a_replica_that_fails_after_an_upgrade_does_not_stop_the_next(
+    upgraded: Story,
+) -> None:
+    await reconcile_endpoint(upgraded.context, OTHER)
+    upgraded.roll_out(OTHER_DEPLOYMENT, availableReplicas=0, readyReplicas=0)
+    restart(upgraded, key=b"f")
+    await upgraded.reconcile()
+    assert upgraded.condition("Progressing")["reason"] == "RollingOut"
+
+
+async def test_who_waits_for_its_turn_still_says_what_is_wrong(upgraded: Story) -> None:
+    await reconcile_endpoint(upgraded.context, OTHER)
+    upgraded.cluster.put(unschedulable_pod(upgraded))
+    upgraded.roll_out(availableReplicas=2, readyReplicas=2)
+    await upgraded.reconcile()
+    assert upgraded.condition("Progressing")["reason"] == "InsufficientGpu"
+
+
+async def test_who_can_not_take_its_turn_gives_it_to_the_next(upgraded: Story) -> None:
+    third = Ref("InferenceEndpoint", "team-a", "third")
+    await reconcile_endpoint(upgraded.context, OTHER)
+    await upgraded.reconcile()
+    assert not upgraded.context.slots.take(third)
+    upgraded.roll_out(replicas=4, conditions=builders.progressing("ReplicaSetUpdated"))
+    upgraded.roll_out(OTHER_DEPLOYMENT)
+    outcome = await reconcile_endpoint(upgraded.context, OTHER)
+    assert outcome.then == (ENDPOINT,)
+    outcome = await reconcile_endpoint(upgraded.context, ENDPOINT)
+    assert outcome.then == (third,)
+
+
+async def test_who_is_edited_when_its_turn_comes_gives_it_to_the_next(upgraded: Story) -> None:
+    third = Ref("InferenceEndpoint", "team-a", "third")
+    await reconcile_endpoint(upgraded.context, OTHER)
+    await upgraded.reconcile()
+    assert not upgraded.context.slots.take(third)
+    upgraded.roll_out(OTHER_DEPLOYMENT)
+    await reconcile_endpoint(upgraded.context, OTHER)
+    upgraded.cluster.edit(ENDPOINT, engine={"image": "x:2"})
+    outcome = await reconcile_endpoint(upgraded.context, ENDPOINT)
+    assert outcome.then == (third,)

@@ -8,14 +8,13 @@ import pytest
 
 from endpoint_operator import names
 from endpoint_operator.live import Ref
-from endpoint_operator.upgrades import Slots, holds_slot, plan
+from endpoint_operator.upgrades import Slots, holds_slot, is_rolled_out, plan
+from helpers import builders
 
 Object = dict[str, Any]
 
 QWEN, LLAMA, GEMMA = (Ref("InferenceEndpoint", "team-a", name) for name in ("q", "l", "g"))
-ROLLED_OUT = dict.fromkeys(
-    ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas", "observedGeneration"), 1
-)
+ROLLED_OUT = builders.rolled_out(1, generation=1)
 
 
 def deployment(
@@ -36,7 +35,7 @@ def deployment(
     }
 
 
-def live(**status: int) -> Object:
+def live(**status: Any) -> Object:
     """A Deployment that runs, with these differences from one that is rolled out."""
     return deployment() | {"status": ROLLED_OUT | status}
 
@@ -90,10 +89,58 @@ def test_what_is_no_upgrade_waits_for_nobody(found: Object | None, wanted: Objec
     assert planned.desired[-1] == wanted
 
 
-def test_a_rollout_of_the_users_is_left_alone_until_it_is_done() -> None:
+@pytest.mark.parametrize("version", ["newer", "old"])
+def test_who_has_a_slot_goes_on_to_the_version_that_mends_it_or_back(version: str) -> None:
     slots = Slots(1)
-    assert plan(slots, QWEN, live(updatedReplicas=0), NEW).waiting
-    assert slots.take(LLAMA)
+    stuck = plan(slots, QWEN, live(), NEW).desired[-1] | {"status": ROLLED_OUT | HALF_WAY}
+    planned = plan(slots, QWEN, stuck, [*OTHERS, deployment(version)])
+    assert not planned.waiting
+    assert planned.desired[-1]["metadata"]["annotations"][names.UPGRADE] == version
+
+
+HALF_WAY = {"replicas": 2, "conditions": builders.progressing("ReplicaSetUpdated")}
+SHORT_OF_ONE = {"replicas": 3, "updatedReplicas": 3, "availableReplicas": 2, "readyReplicas": 2}
+
+
+@pytest.mark.parametrize(
+    ("status", "done"),
+    [
+        pytest.param({}, True, id="all run"),
+        pytest.param(SHORT_OF_ONE, True, id="one of three failed later"),
+        pytest.param(HALF_WAY, False, id="half way"),
+        pytest.param({"replicas": 2}, False, id="the reason is of the change before"),
+        pytest.param({"replicas": 0, "updatedReplicas": 0}, False, id="the old ones are gone"),
+        pytest.param({"observedGeneration": 0}, False, id="not looked at yet"),
+        pytest.param({"conditions": []}, False, id="nothing is said"),
+    ],
+)
+def test_a_rollout_is_through_when_its_pods_were_replaced_whatever_fails_later(
+    status: Object, done: bool
+) -> None:
+    found = live(**status)
+    assert is_rolled_out(found) is done
+    found["metadata"]["annotations"][names.UPGRADE] = "old"
+    assert holds_slot(found) is not done
+
+
+def test_what_is_scaled_to_none_is_through_with_its_rollout() -> None:
+    found = live(replicas=0, updatedReplicas=0)
+    assert is_rolled_out(found | {"spec": found["spec"] | {"replicas": 0}})
+
+
+def test_who_is_short_of_a_replica_gets_its_turn_all_the_same() -> None:
+    slots = Slots(1)
+    assert not plan(slots, QWEN, live(**SHORT_OF_ONE), NEW).waiting
+    assert slots.has(QWEN)
+
+
+def test_a_rollout_of_the_users_is_left_alone_until_it_is_done_and_holds_nobody_up() -> None:
+    slots = busy()
+    assert not slots.take(QWEN)
+    assert not slots.take(GEMMA)
+    assert slots.leave(LLAMA) == (QWEN,)
+    assert plan(slots, QWEN, live(**HALF_WAY), NEW).waiting
+    assert slots.next() == (GEMMA,)
 
 
 def test_the_next_ones_are_told_in_the_order_in_which_they_came() -> None:
@@ -107,8 +154,17 @@ def test_the_next_ones_are_told_in_the_order_in_which_they_came() -> None:
     assert slots.take(GEMMA)
 
 
-def test_who_leaves_the_line_is_not_told() -> None:
+def test_who_leaves_the_line_is_not_told_and_who_is_behind_it_is() -> None:
     slots = busy()
     assert not slots.take(QWEN)
-    slots.leave(QWEN)
-    assert slots.leave(LLAMA) == ()
+    assert not slots.take(GEMMA)
+    assert slots.leave(LLAMA) == (QWEN,)
+    assert slots.leave(QWEN) == (GEMMA,)
+
+
+def test_more_slots_that_were_held_than_there_are_now_tell_nobody() -> None:
+    slots = Slots(1)
+    for each in (QWEN, LLAMA, Ref("InferenceEndpoint", "team-a", "m")):
+        slots.hold(each)
+    assert not slots.take(GEMMA)
+    assert slots.leave(QWEN) == ()

@@ -82,6 +82,18 @@ def pod(name: str = "qwen-engine-1", *, endpoint: str = "qwen", status: Object) 
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": status}
 
 
+def progressing(reason: str) -> list[Object]:
+    """Return the conditions of a Deployment that says this of its rollout."""
+    return [{"type": "Progressing", "status": "True", "reason": reason}]
+
+
+def rolled_out(count: int, *, generation: int) -> Object:
+    """Return the status of a Deployment whose pods are all of its current template."""
+    counts = ("replicas", "updatedReplicas", "availableReplicas", "readyReplicas")
+    said = {"conditions": progressing("NewReplicaSetAvailable"), "observedGeneration": generation}
+    return dict.fromkeys(counts, count) | said
+
+
 def config_name(endpoint: str) -> str:
     """Return the name of the ConfigMap of an endpoint without options."""
     made = {names.CONFIG_FIELD: files.config_file({}), names.START_FIELD: files.start_file()}
