@@ -36,10 +36,10 @@ class Parser(argparse.ArgumentParser):
 PARSER = Parser()
 
 
-def taken_by_vllm(argument: str) -> str | None:
-    """Return the option that argparse takes an argument for; None if it takes it for none."""
+def taken_by_vllm(*arguments: str) -> str | None:
+    """Return the option that argparse takes arguments for; None if it takes them for none."""
     try:
-        found, _ = PARSER.parse_known_args([argument])
+        found, _ = PARSER.parse_known_args(arguments)
     except ValueError:  # ambiguous
         return None
     return next((name for name, value in vars(found).items() if value is not None), None)
@@ -80,12 +80,13 @@ def test_every_beginning_that_vllm_completes_to_an_owned_option_is_refused(owned
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("--")])
-def test_a_short_name_means_what_vllm_takes_it_for(name: str) -> None:
-    for argument in (f"{name}=1", f"{name}1"):
-        taken = taken_by_vllm(argument)
-        assert is_refused(argument) == (taken in options.OWNED)
-        if taken in options.PARALLEL_SIZES:
-            assert options.parallel_sizes({}, [argument]) == {taken: 1}
+def test_a_short_name_means_what_vllm_takes_it_for_and_so_do_its_beginnings(name: str) -> None:
+    forms = [[f"{name}=1"], [f"{name}1"], *([name[:end], "1"] for end in range(2, len(name) + 1))]
+    for form in forms:
+        taken = taken_by_vllm(*form)
+        assert is_refused(form[0]) == (taken in options.OWNED)
+        sizes = {taken: 1} if taken in options.PARALLEL_SIZES else {}
+        assert options.parallel_sizes({}, form) == sizes
 
 
 @pytest.mark.parametrize("size", sorted(options.PARALLEL_SIZES))

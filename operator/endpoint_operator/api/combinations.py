@@ -103,7 +103,8 @@ def _has_lora(spec: Any) -> bool:
     """Return whether LoRA is not switched off."""
     file = {options.dashed(option): value for option, value in spec.engine.config.items()}
     off = file.get("enable-lora") is False or file.get("no-enable-lora")
-    return not off and "no-enable-lora" not in options.in_args(spec.engine.args)
+    begun = (option for option in options.in_args(spec.engine.args) if "no-enable-l" in option)
+    return not off and not any(map("no-enable-lora".startswith, begun))
 
 
 _ADAPTERS_NEED_LORA: Final = rules.Rule(

@@ -88,6 +88,7 @@ MOST_GPUS: Final = 64
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TWO_IN_ONE: Final = "^--?[A-Za-z][A-Za-z0-9_.-]*[ \\t]"
+_OF_A_VARIABLE: Final = r"(-[^=]*)?\$\("  # the kubelet replaces $(X), also in the midst of a word
 _TWO_IN_ONE_MESSAGE: Final = (
     "is one argument with a space in it; write option and value as two, or with = between them"
 )
@@ -127,6 +128,10 @@ def check_argument(argument: str) -> str:
     """Return an argument if it sets no owned option; else raise the error pydantic collects."""
     if re.match(_TWO_IN_ONE, argument):
         raise PydanticCustomError("option", "{text}", {"text": _TWO_IN_ONE_MESSAGE})
+    if re.match(_OF_A_VARIABLE, argument):
+        raise PydanticCustomError(
+            "option", "may become any option; write --OPTION=$(VARIABLE), with the option in full"
+        )
     return _not_owned(option_of(argument) or "", argument)
 
 
@@ -137,17 +142,25 @@ def _not_owned(option: str, value: str) -> str:
 
 
 def check_value(value: Any) -> Any:
-    """Return an option's value unless it is null, which vLLM would read as the word None."""
+    """Return an option's value unless vLLM would read it as something else.
+
+    It makes arguments of the file, of each item of a list one; null would be the word None.
+    """
     if value is None:
         raise PydanticCustomError("option", "has no value; give one or remove the option")
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str) and re.match("--?[A-Za-z]", each):
+            raise PydanticCustomError(
+                "option", "has a value that vLLM takes for an option; write it as one of its own"
+            )
     return value
 
 
 def option_of(argument: str) -> str | None:
     """Return the long name, in dash form, of the option that an argument is; None if it is none.
 
-    A parallel size is recognised by its short name and its beginnings too. argparse takes a value
-    that directly follows a name of one letter (``-n2``).
+    A parallel size is recognised by its short name too, and by the beginnings of both. argparse
+    takes a value that directly follows a name of one letter (``-n2``).
     """
     name = argument.partition("=")[0]
     if name.startswith("--"):
@@ -156,7 +169,9 @@ def option_of(argument: str) -> str | None:
         return sizes[0] if len(sizes) == 1 else long or None
     if not name.startswith("-"):
         return None
-    return _SHORT.get(name[1:]) or _SHORT.get(name[1:2])
+    begun = [short for short in _SHORT if short.startswith(name[1:])]
+    short = begun[0] if len(begun) == 1 else name[1:]
+    return _SHORT.get(short) or _SHORT.get(name[1:2])
 
 
 def in_args(args: Sequence[str]) -> frozenset[str]:

@@ -73,6 +73,14 @@ _NO_DIRECTIVE: Final = rules.Rule(
 )
 
 
+_KEEPS_ITS_LIST: Final = rules.Rule(
+    "",
+    lambda item: (item.model_extra or {}).get("$patch") != "replace",
+    "replaces the whole list, and what the operator needs in it; write only what is to be added or"
+    " changed",
+)
+
+
 class Named(Partial):
     """An item of a list that is merged by name."""
 
@@ -98,10 +106,10 @@ class Container(Named):
     ports: Annotated[list[Item], Field(max_length=64)] | None = Field(
         default=None, description="Ports; the engine's are refused."
     )
-    env: Annotated[list[Named], Field(max_length=128)] = Field(
+    env: Annotated[list[Annotated[Named, _KEEPS_ITS_LIST]], Field(max_length=128)] = Field(
         default=[], description="Environment variables, merged by name."
     )
-    volume_mounts: Annotated[list[Mount], Field(max_length=64)] = Field(
+    volume_mounts: Annotated[list[Annotated[Mount, _KEEPS_ITS_LIST]], Field(max_length=64)] = Field(
         default=[], description="Mounts of volumes, merged by mountPath."
     )
 

@@ -82,7 +82,8 @@ class Together:
     ) -> JsonSchemaValue:
         """Add the rules to the field's schema."""
         described = handler(schema)
-        return described | {CEL_KEY: [*described.get(CEL_KEY, ()), *as_cel(self._rules)]}
+        rules = [*described.get(CEL_KEY, ()), *as_cel(self._rules)]
+        return described | ({CEL_KEY: rules} if rules else {})
 
 
 def as_cel(rules: Iterable[Rule]) -> list[dict[str, str]]:
