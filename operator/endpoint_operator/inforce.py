@@ -38,6 +38,7 @@ def accepted(context: Context, live: Live) -> ApiKey:
     return owner
 
 
+@lru_cache(maxsize=1)  # each look at an ApiKey asks several times
 def named_secret(live: Live) -> Ref:
     """Return the address of the Secret that an ApiKey names, also if its spec is refused."""
     given = live.object["spec"].get("secretName")
