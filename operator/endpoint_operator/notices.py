@@ -7,8 +7,10 @@ watches them, and the API server drops them after an hour.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from endpoint_operator import names, status
@@ -81,7 +83,7 @@ def event(body: Object, notice: Notice, *, now: str, instance: str) -> Object:
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{meta['name']}-", "namespace": meta["namespace"]},
+        "metadata": {"name": _name(meta["name"], notice, now), "namespace": meta["namespace"]},
         "eventTime": _micro(now),
         "reportingController": names.MANAGER,
         "reportingInstance": instance,
@@ -97,6 +99,13 @@ def event(body: Object, notice: Notice, *, now: str, instance: str) -> Object:
         "action": ACTION,
         "note": _shortened(notice.note),
     }
+
+
+def _name(name: str, notice: Notice, now: str) -> str:
+    """Return a name by which Events sort by time: kubectl describe shows them in that order."""
+    said = f"{notice.type} {notice.reason} {notice.note}".encode()
+    seconds = int(datetime.fromisoformat(now).timestamp())
+    return f"{name}.{seconds:x}.{hashlib.sha256(said).hexdigest()[:8]}"
 
 
 def _micro(now: str) -> str:

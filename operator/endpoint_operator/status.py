@@ -253,8 +253,7 @@ def changes(body: Object, status: Object) -> Object:
 def _progress(accepted: Finding, observed: Observation) -> Finding:
     if observed.deployment is None:
         return no(accepted.reason, NOTHING_RUNS)
-    cause = None if observed.complete else observed.diagnosis.cause
-    if cause:
+    if not observed.complete and (cause := observed.diagnosis.cause):
         return _caused(cause)
     if observed.upgrade_waiting:
         return no(
@@ -264,7 +263,8 @@ def _progress(accepted: Finding, observed: Observation) -> Finding:
         )
     if observed.complete:
         return no(COMPLETE, "All replicas run the current spec.")
-    return yes(ROLLING_OUT, f"Waiting for {observed.wanted} ready replicas of the current spec.")
+    starting = "Replicas of the current spec are being started."
+    return yes(ROLLING_OUT, starting if observed.wanted else "Replicas are being stopped.")
 
 
 def is_complete(deployment: Object) -> bool:

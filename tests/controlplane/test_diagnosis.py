@@ -302,6 +302,22 @@ def test_a_quota_is_told_without_the_pod_that_was_refused() -> None:
     assert "exceeded quota: gpus, requested: requests.nvidia.com/gpu=2" in only.message
 
 
+REFUSED = 'pods "qwen-engine-{}-p9q2m" is forbidden: exceeded quota: gpus, requested: ...'
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        pytest.param("6d5f8b7c9", causes.QUOTA_EXCEEDED, id="of the current template"),
+        pytest.param("5c4d7a6b8", causes.INSUFFICIENT_GPU, id="of the template before"),
+    ],
+)
+def test_a_refusal_counts_for_pods_of_the_current_template(refused: str, reason: str) -> None:
+    failure = pods.condition("ReplicaFailure", "True", message=REFUSED.format(refused))
+    known = cause(pods.unscheduled(NO_GPU), deployment=pods.deployment(conditions=[failure]))
+    assert known.reason == reason
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [

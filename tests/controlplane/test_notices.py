@@ -88,13 +88,26 @@ def test_an_event_is_about_the_object_and_from_this_operator() -> None:
         "name": "qwen",
         "uid": "uid-1",
     }
-    assert made["metadata"] == {"generateName": "qwen-", "namespace": "team-a"}
+    assert made["metadata"]["namespace"] == "team-a"
     assert (made["reportingController"], made["reportingInstance"]) == (
         "vllm-endpoints",
         "operator-0",
     )
     assert made["eventTime"] == "2026-11-21T12:00:00.000000Z"
     assert (made["type"], made["reason"], made["note"]) == (WARNING, "CrashLoop", "it crashes")
+
+
+def test_events_sort_by_time_and_each_has_its_name() -> None:
+    body = builders.endpoint("qwen", "team-a")
+
+    def name(now: str, note: str) -> str:
+        made = notices.event(body, Notice(NORMAL, "Serving", note), now=now, instance="i")
+        return str(made["metadata"]["name"])
+
+    first, second = name("2026-11-21T12:00:59Z", "z"), name("2026-11-21T12:01:00Z", "a")
+    assert first.startswith("qwen.")
+    assert first < second
+    assert name("2026-11-21T12:00:59Z", "y") != first
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "🦙"])

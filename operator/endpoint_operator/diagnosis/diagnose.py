@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from endpoint_operator.diagnosis import sandbox
 from endpoint_operator.diagnosis.causes import (
@@ -19,6 +21,11 @@ from endpoint_operator.diagnosis.pods import Pod, Template
 from endpoint_operator.diagnosis.quote import quote
 from endpoint_operator.diagnosis.refusals import refusal
 from endpoint_operator.diagnosis.scheduling import Asked, unschedulable
+
+SUFFIX: Final = 5
+"""Characters at the end of a pod's name by which it is told from others of its ReplicaSet."""
+
+_REFUSED: Final = re.compile(r"^pods \"([^\"]+)\" is forbidden")
 
 
 def diagnose(
@@ -46,13 +53,26 @@ def diagnose(
 
 def _causes(template: Template, current: Sequence[Pod], asked: Asked) -> Iterator[Cause]:
     """Yield what is wrong, what counts most first."""
-    if failure := template.condition("ReplicaFailure"):
-        yield refusal(failure.get("message", ""))
+    failure = template.condition("ReplicaFailure").get("message")
+    if failure and _is_of_current(failure, current):
+        yield refusal(failure)
     for pod in current:
         if cause := _cause_of(pod, template, asked):
             yield cause
     if not any(pod.ready for pod in current):
         yield from (_eviction(pod) for pod in current if pod.status.get("reason") == "Evicted")
+
+
+def _is_of_current(failure: str, current: Sequence[Pod]) -> bool:
+    """Return whether it is a pod of the current template that is refused.
+
+    A Deployment keeps telling of one of the template before until the new ones are ready. Pods of
+    one template have one name but for its end.
+    """
+    refused = _REFUSED.search(failure)
+    if refused is None or not current:
+        return True
+    return any(pod.name[:-SUFFIX] == refused[1][:-SUFFIX] for pod in current)
 
 
 def _cause_of(pod: Pod, template: Template, asked: Asked) -> Cause | None:

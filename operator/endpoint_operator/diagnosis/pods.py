@@ -124,10 +124,14 @@ class Pod:
     object: Object
 
     @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.object["metadata"]["name"])
+
+    @property
     def age_key(self) -> tuple[str, str]:
         """Sorts pods by age."""
-        meta = self.object["metadata"]
-        return meta.get("creationTimestamp", ""), meta["name"]
+        return self.object["metadata"].get("creationTimestamp", ""), self.name
 
     @property
     def revision(self) -> str | None:

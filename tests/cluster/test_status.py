@@ -1,0 +1,135 @@
+"""A status that explains, with a real scheduler, quota and Events; the kubelet is ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endpoint_operator import names
+from endpoint_operator.live import Ref
+from helpers import builders, pods
+from helpers.live_cluster import PODS, ControlPlane, LiveCluster
+
+Object = dict[str, Any]
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+CAPTURES = Path(__file__).parents[1] / "controlplane" / "captures" / "pods"
+
+
+def manifest(namespace: str, name: str = "qwen", **spec: Any) -> Object:
+    body = builders.endpoint(name, namespace, **spec)
+    return body | {"metadata": {"name": name, "namespace": namespace}}
+
+
+def endpoint(namespace: str, name: str = "qwen") -> Ref:
+    return Ref("InferenceEndpoint", namespace, name)
+
+
+def tells(reason: str) -> Any:
+    """Hold for an endpoint whose conditions Progressing and Ready have this reason."""
+    return lambda body: (
+        {builders.condition_of(body, kind).get("reason") for kind in ("Progressing", "Ready")}
+        == {reason}
+    )
+
+
+async def only_pod(cluster: LiveCluster, namespace: str, name: str = "qwen") -> Object:
+    async def found() -> Object | None:
+        selector = f"{names.ENDPOINT}={name}"
+        listed = await cluster.api.list(PODS, namespace, label_selector=selector)
+        return listed[0] if listed else None
+
+    return await cluster.until(found, what=f"a pod of {name}")
+
+
+async def bind(cluster: LiveCluster, pod: Object) -> None:
+    """Give a pod a node, so that the scheduler is done with it."""
+    meta = {key: pod["metadata"][key] for key in ("name", "namespace")}
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": meta,
+        "target": {"apiVersion": "v1", "kind": "Node", "name": "node1"},
+    }
+    path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding"
+    await cluster.api.request("POST", path, body=binding)
+
+
+async def play_kubelet(cluster: LiveCluster, pod: Object, status: Object) -> None:
+    ref = Ref("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"])
+    await cluster.patch(ref, {"status": status}, subresource="status")
+
+
+async def test_the_scheduler_s_reason_is_told(cluster: LiveCluster, namespace: str) -> None:
+    await cluster.create(manifest(namespace))
+    body = await cluster.eventually(endpoint(namespace), tells("Unschedulable"))
+    assert body["status"]["phase"] == "Pending"
+    assert "no nodes available" in builders.condition_of(body, "Ready")["message"]
+
+
+async def test_a_quota_is_told_and_passes(cluster: LiveCluster, namespace: str) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "gpus", "namespace": namespace},
+        "spec": {"hard": {"requests.nvidia.com/gpu": "1"}},
+    }
+    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    await cluster.api.request("POST", path, body=quota)
+    await cluster.create(manifest(namespace, gpu={"count": 2}))
+    body = await cluster.eventually(endpoint(namespace), tells("QuotaExceeded"))
+    message = builders.condition_of(body, "Ready")["message"]
+    assert "exceeded quota: gpus, requested: requests.nvidia.com/gpu=2" in message
+    await cluster.patch(endpoint(namespace), {"spec": {"gpu": {"count": 1}}})
+    await cluster.eventually(endpoint(namespace), tells("Unschedulable"))
+
+
+async def test_a_crash_is_told_once_however_often_it_is_tried(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    seen = json.loads((CAPTURES / "BadEngineArgument-argument.json").read_text())["pod"]["status"]
+    await cluster.create(manifest(namespace))
+    pod = await only_pod(cluster, namespace)
+    await bind(cluster, pod)
+    await play_kubelet(cluster, pod, seen)
+    told = await cluster.eventually(endpoint(namespace), tells("BadEngineArgument"))
+    assert told["status"]["phase"] == "Failed"
+    last = seen["containerStatuses"][0]["lastState"]["terminated"]
+    for restarts in range(3):
+        again = [
+            pods.running(last=last, restartCount=10 + restarts),
+            pods.waiting("CrashLoopBackOff", f"back-off {restarts}m", last=last),
+        ]
+        for state in again:
+            await play_kubelet(cluster, pod, {"containerStatuses": [state]})
+    # whatever the operator was to say of all that, it has said once it knows of another pod
+    await cluster.create(manifest(namespace, "marker", replicas=0))
+    await cluster.eventually(
+        endpoint(namespace, "marker"), lambda body: body.get("status", {}).get("phase") == "Idle"
+    )
+    assert await cluster.versions(endpoint(namespace)) == [told["metadata"]["resourceVersion"]]
+
+
+async def test_describe_tells_what_happened_in_its_order(
+    plane: ControlPlane, cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest(namespace))
+    await cluster.eventually(endpoint(namespace), tells("Unschedulable"))
+    await cluster.make_pods_ready(namespace, "qwen", 1)
+    await cluster.eventually(
+        endpoint(namespace),
+        lambda body: builders.condition_of(body, "Ready")["reason"] == "Serving",
+    )
+
+    async def described() -> list[str] | None:
+        shown = plane.kubectl("-n", namespace, "describe", "iep", "qwen").stdout
+        events = shown.partition("\nEvents:")[2].splitlines()
+        reasons = [line.split()[1] for line in events if line.startswith(("  Normal", "  Warning"))]
+        return reasons if "Serving" in reasons else None
+
+    reasons = await cluster.until(described, what="the Events")
+    assert reasons.index("Unschedulable") < reasons.index("Serving")
