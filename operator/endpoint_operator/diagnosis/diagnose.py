@@ -80,8 +80,8 @@ def _cause_of(pod: Pod, template: Template, asked: Asked) -> Cause | None:
     if pod.ready or pod.over:
         return None
     scheduled = pod.condition("PodScheduled")
-    if scheduled.get("status") == "False":
-        return unschedulable(scheduled.get("message", ""), asked)
+    if scheduled.get("status") == "False" and scheduled.get("message"):
+        return unschedulable(scheduled["message"], asked)
     if pod.lost:
         return _LOST
     return cause_in(pod, template)
