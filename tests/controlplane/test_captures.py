@@ -60,6 +60,7 @@ NOTED = {
     ),
     "hub-refused": (causes.MODEL_UNREACHABLE, "We couldn't connect to 'http://127.0.0.1:9'."),
     "hub-revision": (causes.MODEL_NOT_FOUND, "nope is not a valid git identifier."),
+    "killed-worker": (causes.OUT_OF_MEMORY, "A process of the engine was killed"),
     "maxlen-kv": (causes.OUT_OF_GPU_MEMORY, "No available memory for the cache blocks."),
     "maxlen-model": (
         causes.BAD_ENGINE_ARGUMENT,
