@@ -3,8 +3,8 @@
 ``reconcile`` and ``apikeys`` call ``converge``. What is not known is created without asking, by an
 apply that changes nothing that exists; only where that fails it is asked whose the name is
 (ADR 0009). Nothing is touched that is not the owner's, nothing is written that does not differ, no
-number of replicas is set that is somebody else's to set (ADR 0001), and nothing is taken away that
-a pod of an older spec may still read.
+number of replicas is set that is somebody else's to set (ADR 0001), no claim is made smaller, and
+nothing is taken away that a pod of an older spec may still read.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from endpoint_operator import names, status
+from endpoint_operator.api import values
 from endpoint_operator.cluster import Cluster
 from endpoint_operator.drift import covers
 from endpoint_operator.errors import NameTakenError, OwnerGoneError
-from endpoint_operator.kinds import DEPLOYMENT, INFERENCE_ENDPOINT, READ_BY_PODS
+from endpoint_operator.kinds import CLAIM, DEPLOYMENT, INFERENCE_ENDPOINT, READ_BY_PODS
 from endpoint_operator.live import Live, Object, Ref, ref_of
 from kube_api import Conflict
 
@@ -117,7 +118,8 @@ async def _create(cluster: Cluster, child: Object, claim: Claim) -> None:
 
 
 async def _apply_if_different(cluster: Cluster, child: Object, live: Live) -> None:
-    wanted, seen = _without_replicas(child), live.object
+    seen = live.object
+    wanted = _not_smaller(_without_replicas(child), seen)
     if not covers(seen, wanted):
         keeping = _keeping_replicas(wanted, seen) if live.owns_replicas else wanted
         await cluster.apply(keeping, over=live)
@@ -128,6 +130,26 @@ def _without_replicas(child: Object) -> Object:
         return child
     spec = {key: value for key, value in child["spec"].items() if key != "replicas"}
     return child | {"spec": spec}
+
+
+def _not_smaller(child: Object, seen: Object) -> Object:
+    """Return a claim that asks for no less than it has, and any other child as it is.
+
+    Claims grow, by somebody's hand or under an endpoint before, and the API server refuses to
+    shrink them.
+    """
+    if child["kind"] != CLAIM:
+        return child
+    sizes = [claim["spec"]["resources"]["requests"]["storage"] for claim in (child, seen)]
+    resources = {"requests": {"storage": _larger(*sizes)}}
+    return child | {"spec": child["spec"] | {"resources": resources}}
+
+
+def _larger(wanted: str, seen: str) -> str:
+    try:
+        return max(wanted, seen, key=values.amount)
+    except ValueError:  # a unit beyond those of our API, which ends with Ti
+        return seen
 
 
 def _keeping_replicas(child: Object, seen: Object) -> Object:
