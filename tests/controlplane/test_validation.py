@@ -29,6 +29,7 @@ def test_the_model_refuses_it_and_names_field_and_remedy(case: verdicts.Case) ->
     (fault,) = refusal.value.faults
     assert case.field in fault.field
     assert re.search(case.remedy, fault.message), fault
+    assert "after validation" not in fault.message
 
 
 @pytest.mark.parametrize("case", verdicts.accepted("operator"))

@@ -199,8 +199,16 @@ class EngineSpec(Strict):
         return options.parallel_sizes(self.config, self.args)
 
 
-SIZES_ARE_NUMBERS: Final = rules.Rule(
-    "",
-    lambda engine: options.are_sizes(engine.parallel_sizes.values()),
-    f"parallel sizes must be whole numbers from 1 to {options.MOST_GPUS}; correct them",
+ENGINE_RULES: Final = rules.Together(
+    rules.Rule(
+        "",
+        lambda engine: options.are_sizes(engine.parallel_sizes.values()),
+        f"parallel sizes must be whole numbers from 1 to {options.MOST_GPUS}; correct them",
+    ),
+    rules.Rule(
+        "",
+        lambda engine: len(set(map(options.dashed, engine.config))) == len(engine.config),
+        "has an option in dash form and in underscore form; remove one of both",
+        "config",
+    ),
 )

@@ -59,7 +59,8 @@ def broken(rules: Iterable[Rule], value: object) -> list[Fault]:
 def faults_of(details: ErrorDetails) -> Iterator[Fault]:
     """Yield what one of pydantic's errors says: one fault, or one per broken rule."""
     path = _path(details["loc"])
-    message = _REMEDIES.get(details["type"]) or _ITS_NAME.sub("must", details["msg"])
+    words = details["msg"].replace(" after validation", "")
+    message = _REMEDIES.get(details["type"]) or _ITS_NAME.sub("must", words)
     for field, text in details.get("ctx", {}).get("broken", [("", message)]):
         yield Fault(f"{path}.{field}" if field else path, text)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from endpoint_operator.api import rules
+from endpoint_operator.api import rules, values
 from endpoint_operator.api.fields import (
     LONGEST_SERVED_NAME,
     SERVED_NAME,
@@ -34,10 +34,17 @@ class TokenSecretRef(Strict):
     key: DataKey = Field(default="token", description="Key of the token in it.")
 
 
+_NOT_NOTHING: Final = rules.Rule(
+    "",
+    lambda size: values.amount(size) >= 1,
+    "must be at least one byte; write a quantity such as 50Gi",
+)
+
+
 class CacheSpec(Strict):
     """Where downloads are kept: a claim that the operator makes, or an existing one."""
 
-    size: Quantity | None = Field(
+    size: Annotated[Quantity, _NOT_NOTHING] | None = Field(
         default=None, description="Makes a PersistentVolumeClaim of this size, such as 50Gi."
     )
     storage_class_name: ObjectName | None = Field(

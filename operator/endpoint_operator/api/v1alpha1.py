@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter
 from endpoint_operator import names
 from endpoint_operator.api.apikey import ApiKeySpec
 from endpoint_operator.api.combinations import ADAPTERS_ARE_NOT_THE_ENDPOINT, SPEC_RULES
-from endpoint_operator.api.engine import SIZES_ARE_NUMBERS, EngineSpec
+from endpoint_operator.api.engine import ENGINE_RULES, EngineSpec
 from endpoint_operator.api.faults import parse, require
 from endpoint_operator.api.fields import Duration, Strict
 from endpoint_operator.api.metadata import API_KEY_NAME_RULES, ENDPOINT_NAME_RULES
@@ -56,7 +56,7 @@ class InferenceEndpointSpec(Strict):
     model: Annotated[ModelSpec, MODEL_RULES] = Field(
         description="Which model is served, and under which names."
     )
-    engine: Annotated[EngineSpec, SIZES_ARE_NUMBERS] = Field(
+    engine: Annotated[EngineSpec, ENGINE_RULES] = Field(
         default=EngineSpec(), description="How vLLM is run."
     )
     gpu: Annotated[GpuSpec, PRODUCTS_HAVE_A_LABEL] = Field(
