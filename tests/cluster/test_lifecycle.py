@@ -140,3 +140,25 @@ async def test_a_child_that_loses_its_owner_is_taken_back(
     after = await cluster.eventually(ref, lambda body: "ownerReferences" in body["metadata"])
     assert after["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"]
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+async def test_a_kept_claim_serves_the_next_endpoint_also_one_that_asks_for_less(
+    cluster: LiveCluster, namespace: str, operator: OperatorProcess
+) -> None:
+    assert operator.is_running()
+    ref = Ref("InferenceEndpoint", namespace, "qwen")
+    claim = Ref("PersistentVolumeClaim", namespace, "qwen-cache")
+    engine = Ref("Deployment", namespace, "qwen-engine")
+    model = builders.endpoint_spec()["model"]
+    await cluster.create(manifest("qwen", namespace, model=model | {"cache": {"size": "80Gi"}}))
+    await cluster.eventually(ref, is_accepted)
+    kept = await cluster.must_get(claim)
+    await cluster.delete(ref)
+    await cluster.gone(engine, within=60)
+
+    await cluster.create(manifest("qwen", namespace, model=model | {"cache": {"size": "50Gi"}}))
+    await cluster.eventually(ref, is_accepted, within=60)
+    await cluster.must_get(engine)
+    found = await cluster.must_get(claim)
+    assert found["metadata"]["uid"] == kept["metadata"]["uid"]
+    assert found["spec"]["resources"]["requests"] == {"storage": "80Gi"}
