@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from endpoint_operator.live import Ref
 from helpers import builders
-from helpers.chaos_proxy import ChaosProxy
+from helpers.chaos_proxy import ChaosProxy, recorder
 from helpers.gateway_process import gateway_process
 from helpers.live_cluster import ControlPlane, LiveCluster
 from helpers.operator_process import OperatorProcess
 from helpers.release import RIGHTS, Release
-from kube_api.config import from_kubeconfig
 
 Object = dict[str, Any]
 
@@ -37,9 +35,7 @@ def rights(plane: ControlPlane) -> None:
 @pytest.fixture
 def proxy(plane: ControlPlane) -> Iterator[ChaosProxy]:
     """A way to the API server on which everything is written down."""
-    admin = yaml.safe_load(plane.kubeconfig.read_text())
-    admin["users"][0]["user"] = {}
-    with ChaosProxy(from_kubeconfig(admin, base=plane.kubeconfig.parent)) as running:
+    with recorder(plane.kubeconfig) as running:
         yield running
 
 
