@@ -54,6 +54,9 @@ class Cluster(Protocol):
     def called(self, namespace: str, name: str) -> list[Live]:
         """Return the endpoints of a namespace that clients call by a name."""
 
+    def is_closed(self, namespace: str) -> bool:
+        """Return whether a namespace may not be read: what it holds is not known then."""
+
     async def warnings_of(self, pod: Object) -> list[Object]:
         """Ask for the Warning events (v1) of this very pod."""
 
@@ -93,6 +96,7 @@ class ApiCluster:
         self._cache = Cache()
         self._references = References(api)
         self._posting = Posting(api)
+        self.closed: set[tuple[str, str]] = set()  # namespaces and kinds that ``watches`` can't see
 
     def get(self, ref: Ref) -> Live | None:
         """Return what was last seen of an object."""
@@ -113,6 +117,10 @@ class ApiCluster:
     def called(self, namespace: str, name: str) -> list[Live]:
         """Return the endpoints of a namespace that clients call by a name."""
         return self._cache.called(namespace, name)
+
+    def is_closed(self, namespace: str) -> bool:
+        """Return whether a namespace may not be read."""
+        return any(namespace == closed for closed, _ in self.closed)
 
     async def warnings_of(self, pod: Object) -> list[Object]:
         """Ask for the Warning events of this very pod."""

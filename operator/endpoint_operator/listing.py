@@ -50,9 +50,11 @@ async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG
     unseen = {live.ref: inforce.named_secret(live) for live in held if _must_ask(view, live)}
     view = replace(view, asked=await _ask(context, set(unseen.values())))
     due = {entry for live in held for entry in view.due(live)}
+    # of a namespace that may not be read nothing is known, also not that a key is gone
+    due |= (unknown := {entry for entry in before if context.cluster.is_closed(entry.namespace)})
     wanted = keyring.fitting(keyring.undisputed(due, before), before)
     secret = keyring.keyring_secret(at.namespace, at.name, wanted)
-    again_after = LOOK_AGAIN.again_after if any(view.asked.values()) else None
+    again_after = LOOK_AGAIN.again_after if unknown or any(view.asked.values()) else None
     if seen is not None and covers(seen.object, secret):
         return Outcome(again_after, then=tuple(unseen))
     await context.cluster.apply(_at_the_version_of(live, secret), over=live)

@@ -19,11 +19,14 @@ from endpoint_operator.errors import MissingKindError
 from endpoint_operator.kinds import OWN_KINDS, RESOURCES
 from endpoint_operator.live import Live, ref_of
 from endpoint_operator.settings import Settings
-from kube_api import Event, KubeClient, NotFound, watch
+from kube_api import Event, Forbidden, KubeClient, NotFound, watch
 
 logger = logging.getLogger(__name__)
 
 MANAGED: Final = f"{names.MANAGED_BY}={names.MANAGER}"
+
+CLOSED_SECONDS: Final = 30.0
+"""How often a namespace is tried that we may not read."""
 
 
 class Watches:
@@ -33,6 +36,7 @@ class Watches:
         self._api = api
         self._cluster = cluster
         self._namespaces = settings.namespaces or (None,)
+        self._release = settings.release_namespace
 
     async def require(self, kind: str) -> None:
         """Raise MissingKindError if the cluster does not know a kind of ours; and ApiErrors."""
@@ -52,7 +56,8 @@ class Watches:
         """Keep what is known of one kind up to date, for ever.
 
         Calls ``changed`` with each object that is news, as it is and as it was, and ``synced`` once
-        everything has been listed. Raises Forbidden if the first list is refused.
+        everything has been listed. Raises Forbidden if the first list is refused; but a named
+        namespace that is closed to us, as a deleted one is, does not close the others.
         """
         unsynced = set(self._namespaces)
 
@@ -63,7 +68,9 @@ class Watches:
 
         async with asyncio.TaskGroup() as group:
             for namespace in self._namespaces:
-                following = self._follow(kind, namespace, changed, partial(listed, namespace))
+                following = self._follow(
+                    kind, namespace, changed=changed, listed=partial(listed, namespace)
+                )
                 group.create_task(following, name=f"watch {kind} {namespace or 'everywhere'}")
 
     async def refresh(self, kind: str) -> None:
@@ -72,6 +79,8 @@ class Watches:
         A watch brings the same, but some time later.
         """
         for namespace in self._namespaces:
+            if namespace and self._cluster.is_closed(namespace):
+                continue
             found, version = await self._api.list_page_by_page(RESOURCES[kind], namespace, {})
             listed = set(map(ref_of, found))
             for known in self._cluster.of_kind(kind):
@@ -87,12 +96,33 @@ class Watches:
         self,
         kind: str,
         namespace: str | None,
+        *,
+        changed: Callable[[Live], None],
+        listed: Callable[[], None],
+    ) -> None:
+        while True:
+            try:
+                await self._follow_while_open(kind, namespace, changed=changed, listed=listed)
+            except Forbidden as error:
+                if namespace in (None, self._release):
+                    raise
+                logger.error("no %s of namespace %s is seen: %s", kind, namespace, error)
+                self._cluster.closed.add((namespace or "", kind))
+                listed()
+                await asyncio.sleep(CLOSED_SECONDS)
+
+    async def _follow_while_open(
+        self,
+        kind: str,
+        namespace: str | None,
+        *,
         changed: Callable[[Live], None],
         listed: Callable[[], None],
     ) -> None:
         selector = "" if kind in OWN_KINDS else MANAGED
         async for event in watch(self._api, RESOURCES[kind], namespace, label_selector=selector):
             if event.type == "SYNCED":
+                self._cluster.closed.discard((namespace or "", kind))
                 listed()
             else:
                 self._take(event, changed)

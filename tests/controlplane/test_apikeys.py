@@ -55,6 +55,16 @@ async def test_a_deleted_key_is_revoked(story: Story) -> None:
     assert story.listed() == set()
 
 
+async def test_a_namespace_that_is_closed_to_us_revokes_nobody(story: Story) -> None:
+    story.cluster.remove(KEY)  # as far as we know
+    story.cluster.closed.add("team-a")
+    assert await story.settle(KEYRING) == []
+    assert story.listed() == {("team-a", "ci")}
+    story.cluster.closed.clear()
+    await story.wait()
+    assert story.listed() == set()
+
+
 async def test_a_key_that_is_being_deleted_is_revoked(story: Story) -> None:
     body = story.cluster.stored(KEY)
     meta = body["metadata"] | {"deletionTimestamp": "2026-11-21T12:00:00Z"}

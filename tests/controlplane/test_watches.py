@@ -17,7 +17,7 @@ from endpoint_operator.settings import Settings
 from endpoint_operator.watches import Watches
 from helpers import builders
 from helpers.scripted_api import Reply, ScriptedApi, changes, failure, listing, scripted_api
-from kube_api import Unavailable
+from kube_api import Forbidden, Unavailable
 
 Object = dict[str, Any]
 
@@ -151,6 +151,45 @@ async def test_named_namespaces_are_watched_each_and_the_releases_with_them(
             assert await heard.next(1) == [("b", 4)]
     asked = {request.path.split("/")[5] for request in script.requests}
     assert asked == {"team-a", "team-b", "vllm-system"}
+
+
+async def test_a_named_namespace_that_is_closed_does_not_close_the_others(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = settings.model_copy(update={"watch_namespaces": ("team-a", "gone")})
+    lists = {
+        "team-a": listing(endpoint("a", 3), version=5),
+        "gone": failure(403, "endpoints is forbidden"),
+        "vllm-system": listing(version=5),
+    }
+    async with played(named) as (script, cluster, watches):
+        script.lists.extend([by_namespace(lists)] * 3)
+        async with following(watches) as heard:
+            await heard.synced.wait()
+            assert await heard.next(1) == [("a", 3)]
+        assert [cluster.is_closed(name) for name in ("team-a", "gone")] == [False, True]
+        del lists["gone"]
+        script.lists.extend([by_namespace(lists)] * 2)
+        await watches.refresh(KIND)
+    assert "of namespace gone is seen: endpoints is forbidden" in caplog.text
+
+
+@pytest.mark.parametrize("namespaces", [(), ("team-a",)], ids=["all", "the release's"])
+async def test_a_namespace_that_is_needed_must_not_be_closed(
+    settings: Settings, namespaces: tuple[str, ...]
+) -> None:
+    named = settings.model_copy(update={"watch_namespaces": namespaces})
+    refusal = failure(403, "endpoints is forbidden")
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        is_ours = "/namespaces/team-a/" not in request.path
+        return await (refusal if is_ours else listing(version=5))(request)
+
+    async with played(named) as (script, _, watches):
+        script.lists.extend([reply] * 2)
+        with pytest.raises(ExceptionGroup) as caught:
+            await watches.follow(KIND, changed=lambda _: None, synced=lambda: None)
+        assert caught.group_contains(Forbidden, match="endpoints is forbidden")
 
 
 async def test_listing_again_makes_known_what_was_written_before(settings: Settings) -> None:

@@ -32,6 +32,7 @@ class MemoryCluster:
         self.warnings: dict[str, list[Object]] = {}
         self.refusals: dict[Ref, ApiError] = {}
         self.unreadable: dict[Ref, ApiError] = {}
+        self.closed: set[str] = set()
         for obj in objects:
             self.put(obj)
 
@@ -88,6 +89,10 @@ class MemoryCluster:
     def called(self, namespace: str, name: str) -> list[Live]:
         """Return the endpoints that clients call by a name."""
         return self._cache.called(namespace, name)
+
+    def is_closed(self, namespace: str) -> bool:
+        """Return whether a test closed a namespace."""
+        return namespace in self.closed
 
     async def warnings_of(self, pod: Object) -> list[Object]:
         """Return the Warning events of a pod."""
