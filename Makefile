@@ -70,7 +70,7 @@ test-cluster: $(ENVIRONMENT) tools ## the operator against a real API server, wi
 	@$(BIN)/pytest tests/cluster
 
 .PHONY: test-e2e
-test-e2e: $(ENVIRONMENT) tools ## the demo's path with assertions: real vLLM, OpenAI SDK
+test-e2e: $(ENVIRONMENT) tools ## the demo's cluster with assertions: real vLLM, kubelet, scheduler, packets, OpenAI SDK
 	@$(BIN)/pytest tests/e2e
 
 # -- work on the code -------------------------------------------------------------------------------------------------

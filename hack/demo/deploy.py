@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hack.cluster.processes import ClusterError
 from hack.demo.session import JsonObject, Session
-from hack.images.catalog import GATEWAY, OPERATOR, REPOSITORY, Image
+from hack.images.catalog import ENGINE, GATEWAY, OPERATOR, REPOSITORY, Image
 
 RELEASE = "vllm-endpoints"
 NAMESPACE = "vllm-endpoints"
@@ -32,6 +32,7 @@ def chart_values(url: str) -> dict[str, str]:
         "ingress.enabled": "true",
         "ingress.className": "traefik",
         "gateway.externalUrl": url,
+        "engine.image": ENGINE.reference,
     }
     for part, image in (("operator", OPERATOR), ("gateway", GATEWAY)):
         values |= _image_values(part, image)
@@ -76,8 +77,9 @@ def _not_available(session: Session) -> list[str]:
 
 def _is_rolled_out(deployment: JsonObject) -> bool:
     wanted, status = deployment["spec"]["replicas"], deployment.get("status", {})
-    return bool(status.get("observedGeneration") == deployment["metadata"]["generation"]) and (
-        status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted
+    counts = ("replicas", "updatedReplicas", "readyReplicas")
+    return bool(status.get("observedGeneration") == deployment["metadata"]["generation"]) and all(
+        status.get(count, 0) == wanted for count in counts
     )
 
 

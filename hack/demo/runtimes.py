@@ -74,6 +74,10 @@ class LocalRuntime:
         """See Runtime."""
         self._cluster.load_once(self._archives)
 
+    def load_archive(self, archive: Path) -> None:
+        """Bring one more image into the cluster."""
+        self._cluster.load([archive])
+
     def remove(self) -> None:
         """Every trace of the cluster and of builds that were killed; what is cached stays."""
         self._cluster.down()

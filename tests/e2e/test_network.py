@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from endpoint_operator.names import ENGINE_PORT
+from hack.cluster.state import LINK_LOCAL_ADDRESS
+from hack.demo.deploy import NAMESPACE as RELEASE_NAMESPACE
+from hack.demo.deploy import RELEASE
 from helpers import packets
 from helpers.demo_cluster import Demo, eventually
 
@@ -82,3 +87,56 @@ def test_the_local_cluster_enforces_policies(demo: Demo, addresses: dict[str, st
     with contextlib.suppress(AssertionError):  # the comparison below shows more
         eventually(lambda: seen() == wanted, within_seconds=10)
     assert seen() == wanted
+
+
+STRANGER, SCRAPER = "stranger", "scraper"
+GATEWAYS = f"deployment/{RELEASE}-gateway"
+DNS = "kube-dns.kube-system:53"
+
+
+@pytest.fixture(scope="module")
+def bystanders(demo: Demo) -> Iterator[str]:
+    """The engine's address, beside pods that are no gateway."""
+    names = (STRANGER, SCRAPER)
+    demo.apply_all(packets.standing_pod(n, "default", labels={"app": n}) for n in names)
+    for name in names:
+        demo.session.call_kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+    yield str(demo.engine_pods()[0]["status"]["podIP"])
+    demo.session.call_kubectl("delete", "pod", *names, "--wait=false")
+
+
+def test_the_gateway_reaches_an_engine_and_others_do_not(demo: Demo, bystanders: str) -> None:
+    goal = f"{bystanders}:{ENGINE_PORT}"
+    assert packets.reached(demo.session, GATEWAYS, [goal], namespace=RELEASE_NAMESPACE) == {goal}
+    for name in (STRANGER, SCRAPER):
+        assert packets.reached(demo.session, name, [goal], namespace="default") == set()
+
+
+def test_a_scraper_that_the_chart_names_reaches_an_engine(demo: Demo, bystanders: str) -> None:
+    (before,) = demo.engine_pods()
+    goal = f"{bystanders}:{ENGINE_PORT}"
+    space = {"matchLabels": {"kubernetes.io/metadata.name": "default"}}
+    peer = {"namespaceSelector": space, "podSelector": {"matchLabels": {"app": SCRAPER}}}
+
+    def reached(name: str) -> bool:
+        return bool(packets.reached(demo.session, name, [goal], namespace="default"))
+
+    with demo.chart_values({"networkPolicy.scrapers": [peer]}):
+        eventually(lambda: reached(SCRAPER), within_seconds=30, every_seconds=0.5)
+        assert not reached(STRANGER)
+    (after,) = demo.engine_pods()
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+def test_an_engine_reaches_others_but_no_link_local_address(demo: Demo, bystanders: str) -> None:
+    assert bystanders
+    stranger = demo.session.get("pod", STRANGER, namespace="default")["status"]["podIP"]
+    with socket.create_server((LINK_LOCAL_ADDRESS, 0)) as metadata_service:
+        link_local = f"{LINK_LOCAL_ADDRESS}:{metadata_service.getsockname()[1]}"
+        goals = [link_local, DNS, f"{stranger}:9"]
+        by_engine, by_stranger = (
+            packets.reached(demo.session, pod, goals, namespace="default")
+            for pod in ("deployment/tiny-engine", STRANGER)
+        )
+    assert by_stranger == set(goals)
+    assert by_engine == {*goals} - {link_local}

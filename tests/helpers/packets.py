@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from hack.demo.session import JsonObject, Session
 from hack.images.catalog import GATEWAY
 
 PYTHON = "/opt/venv/bin/python"  # in each of our images, the engine's included
-PATIENCE_SECONDS = 1  # a packet that is dropped is never answered
+NOTHING: Mapping[str, str] = MappingProxyType({})
+PATIENCE_SECONDS = 3  # a packet that is dropped is never answered
 
 CONNECT = f"""
 import concurrent.futures, socket, sys
@@ -32,7 +34,12 @@ while True:
 
 
 def standing_pod(
-    name: str, namespace: str, *, labels: dict[str, str], ports: Iterable[int] = (9,)
+    name: str,
+    namespace: str,
+    *,
+    labels: Mapping[str, str] = NOTHING,
+    ports: Iterable[int] = (9,),
+    limits: Mapping[str, str] = NOTHING,
 ) -> JsonObject:
     """A pod that stands there, accepts connections on these ports and ends at once when told."""
     numbers = [str(port) for port in ports]
@@ -41,12 +48,14 @@ def standing_pod(
         "image": GATEWAY.reference,
         "imagePullPolicy": "IfNotPresent",
         "command": [PYTHON, "-c", LISTEN, *numbers],
+        "resources": {"limits": dict(limits)},
+        "readinessProbe": {"tcpSocket": {"port": int(numbers[-1])}, "periodSeconds": 1},
         "ports": [{"name": f"port-{n}", "containerPort": int(n)} for n in numbers],
     }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
         "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
     }
 
