@@ -96,7 +96,11 @@ async def test_a_crash_is_told_once_however_often_it_is_tried(
     pod = await only_pod(cluster, namespace)
     await bind(cluster, pod)
     await play_kubelet(cluster, pod, seen)
-    told = await cluster.eventually(endpoint(namespace), tells("BadEngineArgument"))
+    # the Deployment's controller counts the pod some time after it exists
+    told = await cluster.eventually(
+        endpoint(namespace),
+        lambda body: tells("BadEngineArgument")(body) and body["status"]["replicas"] == 1,
+    )
     assert told["status"]["phase"] == "Failed"
     last = seen["containerStatuses"][0]["lastState"]["terminated"]
     for restarts in range(3):
