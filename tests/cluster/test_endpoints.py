@@ -82,8 +82,12 @@ WRITES_OF_A_MARKER = 8
 
 
 async def has_passed_by(cluster: LiveCluster, namespace: str, marker: str = "marker") -> None:
-    """Wait until the operator has worked on everything that was queued before now."""
-    await cluster.create(manifest(marker, namespace, replicas=0))
+    """Wait until the operator has worked on everything that was queued before now.
+
+    The marker has no name in common with others: of the same second, it could be the older one.
+    """
+    model = {"source": f"hf://acme/{marker}"}
+    await cluster.create(manifest(marker, namespace, replicas=0, model=model))
     await cluster.eventually(endpoint_ref(namespace, marker), says("Progressing", "Complete"))
 
 

@@ -18,6 +18,7 @@ Object = dict[str, Any]
 pytestmark = pytest.mark.usefixtures("operator")
 
 CAPTURES = Path(__file__).parents[1] / "controlplane" / "captures" / "pods"
+OTHER_MODEL = {"source": "hf://acme/other"}
 
 
 def manifest(namespace: str, name: str = "qwen", **spec: Any) -> Object:
@@ -94,6 +95,8 @@ async def test_a_crash_is_told_once_however_often_it_is_tried(
     seen = json.loads((CAPTURES / "BadEngineArgument-argument.json").read_text())["pod"]["status"]
     await cluster.create(manifest(namespace))
     pod = await only_pod(cluster, namespace)
+    # the scheduler has had its say, and has none about a pod with a node
+    await cluster.eventually(endpoint(namespace), tells("Unschedulable"))
     await bind(cluster, pod)
     await play_kubelet(cluster, pod, seen)
     # the Deployment's controller counts the pod some time after it exists
@@ -110,11 +113,14 @@ async def test_a_crash_is_told_once_however_often_it_is_tried(
         ]
         for state in again:
             await play_kubelet(cluster, pod, {"containerStatuses": [state]})
-    # whatever the operator was to say of all that, it has said once it knows of another pod
-    await cluster.create(manifest(namespace, "marker", replicas=0))
+    # whatever the operator was to say of all that, it has said once it is done with another one,
+    # which has no name in common with it: of the same second, it could be the older one
+    await cluster.create(manifest(namespace, "marker", replicas=0, model=OTHER_MODEL))
     await cluster.eventually(
         endpoint(namespace, "marker"), lambda body: body.get("status", {}).get("phase") == "Idle"
     )
+    after = await cluster.must_get(endpoint(namespace))
+    assert after["status"] == told["status"]
     assert await cluster.versions(endpoint(namespace)) == [told["metadata"]["resourceVersion"]]
 
 
