@@ -50,13 +50,20 @@ async def observe(
 async def _diagnose(context: Context, endpoint: Ref, deployment: Object | None) -> Diagnosis:
     if deployment is None or status.is_complete(deployment):
         return status.NOTHING_WRONG
-    pods = [pod.object for pod in context.cluster.labelled(POD, endpoint)]
+    labelled = context.cluster.labelled(POD, endpoint)
+    pods = [pod.object for pod in labelled if _is_replica(pod)]
     now = context.now()
     found = diagnose(deployment, pods, now=now)
     if found.ask is None:
         return found
     warnings = await context.cluster.warnings_of(found.ask)
     return diagnose(deployment, pods, now=now, warnings=warnings)
+
+
+def _is_replica(pod: Live) -> bool:
+    """Return whether the Deployment made a pod; somebody's own with our labels is none of ours."""
+    made_by = names.engine_name(pod.endpoint)
+    return pod.controller is not None and pod.controller.name.startswith(f"{made_by}-")
 
 
 def rivals(context: Context, owner: Live, calls: Iterable[str]) -> list[Live]:

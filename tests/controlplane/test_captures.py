@@ -240,6 +240,13 @@ def test_lines_without_a_sign_are_not_quoted(line: str) -> None:
         ),
         pytest.param("ValueError: {'api_key': 'abcdef0123'}", "abcdef0123", id="mapping"),
         pytest.param("ValueError: id AKIAIOSFODNN7EXAMPLE", "IOSFODNN7", id="access key"),
+        pytest.param("ValueError: --x glpat-AbCdEfGh0123", "AbCdEfGh", id="GitLab"),
+        pytest.param("ValueError: --x github_pat_AbCdEfGh0123", "AbCdEfGh", id="GitHub"),
+        pytest.param("ValueError: --x gho_AbCdEfGh0123", "AbCdEfGh", id="GitHub's OAuth"),
+        pytest.param("ValueError: --x nvapi-AbCdEfGh0123", "AbCdEfGh", id="NVIDIA"),
+        pytest.param("ValueError: --x AIzaAbCdEfGh0123", "AbCdEfGh", id="Google"),
+        pytest.param("ValueError: --x eyJhbGci.eyJzdWIi.c2ln", "c2ln", id="JWT"),
+        pytest.param("ValueError: {'secret' : 'abcdef0123'}", "abcdef0123", id="loose mapping"),
     ],
 )
 def test_secrets_are_struck_out(line: str, struck: str) -> None:
@@ -249,6 +256,27 @@ def test_secrets_are_struck_out(line: str, struck: str) -> None:
     assert found.reason == causes.CRASH_LOOP
     assert "ValueError" in found.message
     assert struck not in found.message
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        pytest.param(
+            "vllm: error: unrecognized arguments: --x=open-sesame",
+            causes.BAD_ENGINE_ARGUMENT,
+            id="known",
+        ),
+        pytest.param("ValueError: open-sesame is no number", causes.CRASH_LOOP, id="unknown"),
+    ],
+)
+def test_nothing_is_quoted_where_options_have_variables_in_them(said: str, reason: str) -> None:
+    deployment = pods.deployment()
+    engine = deployment["spec"]["template"]["spec"]["containers"][0]
+    engine["args"] = ["--x=$(FROM_A_SECRET)"]
+    found = diagnose(deployment, [pods.crashing(said)], now=pods.at(60)).cause
+    assert found is not None
+    assert found.reason == reason
+    assert "sesame" not in found.message
 
 
 @pytest.mark.parametrize(

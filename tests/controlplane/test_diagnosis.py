@@ -26,6 +26,13 @@ NO_PROGRAM = (
     ' create failed: unable to start container process: error during container init: exec: "vllm":'
     " executable file not found in $PATH"
 )
+OLD_DRIVER = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc"
+    " create failed: unable to start container process: error during container init: error running"
+    " prestart hook #0: exit status 1, stdout: , stderr: Auto-detected mode as 'legacy'\n"
+    "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your"
+    " driver to a newer version, or use an earlier cuda container: unknown"
+)
 OLD = "0ld0ld0ld0ld0ld0"
 
 
@@ -170,6 +177,87 @@ def cause(*seen: Object, deployment: Object | None = None, **more: Any) -> cause
             id="killed without a limit",
         ),
         pytest.param(
+            pods.crashing("OSError: [Errno 28] No space left on device"),
+            causes.VOLUME_FULL,
+            "spec.model.cache.size, or where it is your own claim (claimName), that claim.",
+            id="a full volume",
+        ),
+        pytest.param(
+            pods.pod(pods.waiting("RunContainerError", OLD_DRIVER)),
+            causes.GPU_UNUSABLE,
+            "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please"
+            " update your driver to a newer version, or use an earlier cuda container. Its driver",
+            id="an old driver",
+        ),
+        pytest.param(
+            pods.crashing(OLD_DRIVER, exit_code=128, reason="StartError"),
+            causes.GPU_UNUSABLE,
+            "please update your driver",
+            id="an old driver, later",
+        ),
+        pytest.param(
+            pods.pod(
+                pods.waiting(
+                    "CreateContainerError",
+                    "failed to generate container spec: failed to generate spec: CDI device"
+                    " injection failed: unresolvable CDI devices nvidia.com/gpu=0",
+                )
+            ),
+            causes.GPU_UNUSABLE,
+            "its GPUs: unresolvable CDI devices nvidia.com/gpu=0.",
+            id="a device that the node does not describe",
+        ),
+        pytest.param(
+            pods.pod(
+                pods.waiting(
+                    "CreateContainerError",
+                    'failed to reserve container name "engine_qwen-engine-1_team-a_1_0": name'
+                    ' "engine_qwen-engine-1_team-a_1_0" is reserved for "0a1b"',
+                )
+            ),
+            causes.POD_START_FAILED,
+            "too slow to make a container: failed to reserve container name. It tries",
+            id="a name that is reserved still",
+        ),
+        pytest.param(
+            pods.pod(
+                pods.waiting(
+                    "RunContainerError",
+                    "failed to create containerd task: failed to create shim task: OCI runtime"
+                    ' create failed: runc create failed: error mounting "/x": not a directory',
+                )
+            ),
+            causes.POD_START_FAILED,
+            "The engine can't be started: failed to create containerd task",
+            id="a container that can't be started for another reason",
+        ),
+        pytest.param(
+            pods.pod(pods.waiting("RunContainerError", NO_PROGRAM, name="proxy")),
+            causes.IMAGE_UNUSABLE,
+            "Container proxy of spec.podTemplate can't be started: failed to create",
+            id="a sidecar without its program",
+        ),
+        pytest.param(
+            pods.pod(pods.waiting("ErrImagePull", PULL_ERROR, name="proxy")),
+            causes.IMAGE_PULL_FAILED,
+            "Check the image of container proxy in spec.podTemplate;",
+            id="no such image of a sidecar",
+        ),
+        pytest.param(
+            pods.pod(
+                pods.running(),
+                pods.waiting(
+                    "CrashLoopBackOff",
+                    last=pods.ended(exit_code=137, reason="OOMKilled"),
+                    name="proxy",
+                ),
+            ),
+            causes.OUT_OF_MEMORY,
+            "Container proxy of spec.podTemplate used more memory (RAM, not the GPU's) than its"
+            " limit of 64Mi, /dev/shm included. Raise its resources there.",
+            id="a sidecar out of memory",
+        ),
+        pytest.param(
             pods.crashing(exit_code=143, finished=1803),
             causes.STARTUP_TIMEOUT,
             "spec.startupTimeout",
@@ -186,6 +274,18 @@ def cause(*seen: Object, deployment: Object | None = None, **more: Any) -> cause
             causes.EVICTED,
             "The node was low on resource: ephemeral-storage. If",
             id="evicted",
+        ),
+        pytest.param(
+            pods.pod(
+                phase="Failed",
+                reason="UnexpectedAdmissionError",
+                message="Pod was rejected: Allocate failed due to no healthy devices present;"
+                " cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected",
+            ),
+            causes.POD_START_FAILED,
+            "turned a replica away (UnexpectedAdmissionError): Pod was rejected: Allocate failed"
+            " due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu",
+            id="a GPU that is ill",
         ),
         pytest.param(
             pods.pod(
@@ -208,7 +308,10 @@ def cause(*seen: Object, deployment: Object | None = None, **more: Any) -> cause
     ],
 )
 def test_a_pod_tells_its_cause(seen: Object, reason: str, words: str) -> None:
-    known = cause(seen, deployment=pods.deployment(limits={"memory": "3Gi"}))
+    template = pods.deployment(limits={"memory": "3Gi"})
+    sidecar = {"name": "proxy", "resources": {"limits": {"memory": "64Mi"}}}
+    template["spec"]["template"]["spec"]["containers"].append(sidecar)
+    known = cause(seen, deployment=template)
     assert known.reason == reason
     assert words in known.message
 
@@ -224,6 +327,29 @@ def test_a_pod_tells_its_cause(seen: Object, reason: str, words: str) -> None:
 )
 def test_a_healthy_pod_has_no_cause(seen: Object) -> None:
     assert found(seen).cause is None
+
+
+@pytest.mark.parametrize(
+    ("said", "lasting"),
+    [
+        pytest.param(PULL_ERROR, True, id="no such image"),
+        pytest.param("pull access denied: insufficient_scope", True, id="refused"),
+        pytest.param("dial tcp: lookup images.invalid: no such host", True, id="no such registry"),
+        pytest.param(
+            "unexpected status code https://images.example/v2/vllm/vllm-openai/manifests/v1:"
+            " 429 Too Many Requests - Server message: toomanyrequests: You have reached your"
+            " unauthenticated pull rate limit.",
+            False,
+            id="too many pulls",
+        ),
+        pytest.param("unexpected status code: 503 Service Unavailable", False, id="overloaded"),
+        pytest.param("net/http: TLS handshake timeout", False, id="slow"),
+        pytest.param("dial tcp 10.0.0.9:443: connect: connection refused", False, id="away"),
+    ],
+)
+def test_a_registry_that_is_busy_or_away_passes(said: str, lasting: bool) -> None:
+    known = cause(pods.pod(pods.waiting("ErrImagePull", said)))
+    assert (known.reason, known.lasting) == (causes.IMAGE_PULL_FAILED, lasting)
 
 
 def test_an_engine_counts_as_started_from_its_first_start_on() -> None:
@@ -346,6 +472,35 @@ def test_a_refusal_of_the_api_server_has_its_reason(message: str, reason: str) -
     assert refusal(message).reason == reason
 
 
+def test_a_policy_that_does_not_answer_is_no_lasting_refusal() -> None:
+    said = (
+        'Internal error occurred: failed calling webhook "policy.example.com": failed to call'
+        ' webhook: Post "https://policy.policies.svc:443/validate?timeout=10s": dial tcp'
+        " 10.96.0.7:443: connect: connection refused"
+    )
+    assert not refusal(said).lasting
+    assert refusal('pods "a" is forbidden: not on Fridays').lasting
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        pytest.param([], causes.ROLLOUT_PAUSED, id="before the first new replica"),
+        pytest.param([pods.unscheduled(NO_GPU)], causes.INSUFFICIENT_GPU, id="and no GPU"),
+    ],
+)
+def test_a_rollout_that_somebody_has_paused_says_so(seen: list[Object], reason: str) -> None:
+    paused = pods.deployment(replicas=2, updatedReplicas=1)
+    paused["spec"]["paused"] = True
+    assert cause(*seen, deployment=paused).reason == reason
+
+
+def test_a_deployment_that_is_paused_with_nothing_to_roll_is_only_starting() -> None:
+    paused = pods.deployment(updatedReplicas=1)
+    paused["spec"]["paused"] = True
+    assert found(pods.pod(pods.running()), deployment=paused).cause is None
+
+
 # -- which pod counts -----------------------------------------------------------------------------
 
 
@@ -406,6 +561,21 @@ def test_a_replica_that_has_ended_holds_no_gpu() -> None:
 def test_several_gpus_are_counted_in_words_that_fit() -> None:
     known = cause(pods.unscheduled(NO_GPU), deployment=pods.deployment(gpus=2))
     assert known.message.startswith("2 GPUs (nvidia.com/gpu) are asked for and no node has")
+
+
+def test_of_several_resources_the_one_that_lacks_is_told() -> None:
+    several = pods.deployment(gpus=1, limits={"amd.com/xdna": "1k"})
+    said = "0/1 nodes are available: 1 Insufficient {}."
+    gpu = cause(pods.unscheduled(said.format("nvidia.com/gpu")), deployment=several)
+    other = cause(pods.unscheduled(said.format("amd.com/xdna")), deployment=several)
+    assert gpu.message.startswith("1 GPU (nvidia.com/gpu) is asked for")
+    assert other.message.startswith("1k GPUs (amd.com/xdna) are asked for")
+
+
+def test_a_template_whose_engine_somebody_renamed_has_its_causes() -> None:
+    renamed = pods.deployment()
+    renamed["spec"]["template"]["spec"]["containers"][0]["name"] = "vllm"
+    assert cause(pods.unscheduled(NO_GPU), deployment=renamed).reason == causes.UNSCHEDULABLE
 
 
 # -- engines that had been ready ------------------------------------------------------------------
@@ -492,6 +662,25 @@ def test_the_events_of_a_pod_that_pulls_its_image_are_not_asked_for() -> None:
             causes.CONFIGURATION_MISSING,
             "references non-existent secret key: k",
             id="no such key",
+        ),
+        pytest.param(
+            warning(
+                "FailedMount",
+                'MountVolume.SetUp failed for volume "config" : failed to sync configmap cache:'
+                " timed out waiting for the condition",
+            ),
+            causes.VOLUME_FAILED,
+            'volume "config" : failed to sync configmap cache: timed out',
+            id="a ConfigMap that is late",
+        ),
+        pytest.param(
+            warning(
+                "FailedMount",
+                'MountVolume.SetUp failed for volume "secret-store" : mount failed: exit status 32',
+            ),
+            causes.VOLUME_FAILED,
+            'volume "secret-store" : mount failed: exit status 32',
+            id="a volume that is called like a Secret",
         ),
         pytest.param(
             warning(

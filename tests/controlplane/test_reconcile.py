@@ -426,6 +426,14 @@ async def test_what_keeps_a_pod_from_running_is_said(settled: Story) -> None:
     assert settled.condition("Ready")["reason"] == "InsufficientGpu"
 
 
+async def test_a_pod_of_somebody_s_own_with_our_labels_tells_nothing(settled: Story) -> None:
+    pod = unschedulable_pod(settled)
+    del pod["metadata"]["ownerReferences"]
+    settled.cluster.put(pod)
+    await settled.reconcile()
+    assert settled.condition("Ready")["reason"] == "Starting"
+
+
 async def test_a_change_of_a_condition_is_announced_once(settled: Story) -> None:
     assert settled.cluster.posted == []
     settled.cluster.put(unschedulable_pod(settled))

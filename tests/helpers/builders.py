@@ -78,8 +78,20 @@ def pod(name: str = "qwen-engine-1", *, endpoint: str = "qwen", status: Object) 
         "labels": names.child_labels(endpoint),
         "annotations": {names.REVISION: "r", "other": "x"},
         "creationTimestamp": "2026-11-21T12:00:00Z",
+        "ownerReferences": [replica_set(names.engine_name(endpoint))],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": status}
+
+
+def replica_set(deployment: str) -> Object:
+    """Return a reference to a ReplicaSet of a Deployment, which controls its pods."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "name": f"{deployment}-6d5f8b7c9",
+        "uid": "uid-replica-set",
+        "controller": True,
+    }
 
 
 def progressing(reason: str) -> list[Object]:

@@ -13,6 +13,7 @@ UNSCHEDULABLE: Final = "Unschedulable"
 QUOTA_EXCEEDED: Final = "QuotaExceeded"
 REFUSED_BY_CLUSTER: Final = "RefusedByCluster"
 UNSUPPORTED_BY_CLUSTER: Final = "UnsupportedByCluster"
+ROLLOUT_PAUSED: Final = "RolloutPaused"
 NODE_LOST: Final = "NodeLost"
 EVICTED: Final = "Evicted"
 
@@ -41,6 +42,7 @@ MENDING_ITSELF: Final = frozenset(
         ROLLOUT_WAITING_FOR_GPU,
         UNSCHEDULABLE,
         QUOTA_EXCEEDED,
+        ROLLOUT_PAUSED,
         NODE_LOST,
         EVICTED,
         VOLUME_FAILED,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from endpoint_operator import names
 from endpoint_operator.diagnosis import termination
 from endpoint_operator.diagnosis.causes import (
     CONFIGURATION_MISSING,
     CRASH_LOOP,
     ENGINE_ENDED,
+    GPU_UNUSABLE,
     IMAGE_PULL_FAILED,
     IMAGE_UNUSABLE,
     OUT_OF_MEMORY,
@@ -35,6 +35,35 @@ _BACK_OFF: Final = re.compile(r"^Back-off pulling image \"[^\"]*\"(?:: )?")
 _RETRY: Final = re.compile(r"^(?:ErrImagePull|ImagePullBackOff|RegistryUnavailable)(?:: )?")
 _SOCKET: Final = re.compile(r"\b(?:read|write|dial) (?:tcp|udp) [\d.:\[\]a-f]+->")
 _ABSENT: Final = re.compile(r"not found|couldn't find key|non-existent")
+_BUSY: Final = re.compile(
+    r"\b(?:429|50[0-4]) [A-Z]|toomanyrequests|timeout|deadline exceeded|connection re(?:fused|set)"
+    r"|\bEOF\b|network is unreachable|no route to host|server misbehaving"
+)
+"""The registry is overloaded or away, which passes."""
+
+STARTS: Final = (
+    termination.sign(
+        GPU_UNUSABLE,
+        "The node can't give the engine its GPUs",
+        "Its driver must work, and be new enough for spec.engine.image.",
+        r"nvidia-container-cli: .+?(?=: unknown$|$)",
+        r"unresolvable CDI devices .+?(?=: unknown$|$)",
+    ),
+    termination.sign(
+        POD_START_FAILED,
+        "The node is too slow to make a container",
+        "It tries again; where that goes on, its container runtime must be restarted.",
+        r"failed to reserve container name",
+        r"context deadline exceeded",
+    ),
+    termination.sign(
+        IMAGE_UNUSABLE,
+        "The image can't be started",
+        "spec.engine.image must be an image of vLLM for the nodes' architecture.",
+        r"exec(?:utable file)?\b.*(?:not found|[Nn]o such file|format error|denied).*",
+    ),
+)
+"""Why a container runtime makes or starts no container: containerd's, CRI-O's, NVIDIA's words."""
 
 
 def cause_in(pod: Pod, template: Template) -> Cause | None:
@@ -47,25 +76,30 @@ def _cause_of(container: Container, template: Template) -> Cause | None:
     waiting = container.waiting
     reason, said = waiting.get("reason", ""), waiting.get("message", "")
     if reason in IMAGE_REASONS:
-        return _image(reason, said)
+        return _image(container, reason, said)
     if reason == "CreateContainerConfigError":
         return _configuration(said)
     if container.ended.get("reason") in START_REASONS:
-        return _creation(container.ended.get("message", ""))
+        return _creation(container, container.ended.get("message", ""))
     if reason in CREATION_REASONS:
-        return _creation(said)
+        return _creation(container, said)
     if container.ended and not container.status.get("ready"):
         return _ending(container, template)
     return None
 
 
-def _image(reason: str, said: str) -> Cause:
+def _image(container: Container, reason: str, said: str) -> Cause:
     detail = _SOCKET.sub("", _RETRY.sub("", _BACK_OFF.sub("", said)))
+    place = (
+        "spec.engine.image (and oci:// in spec.model.source)"
+        if container.is_engine
+        else f"the image of container {container.name} in spec.podTemplate"
+    )
     return Cause(
         IMAGE_PULL_FAILED,
-        f"An image can't be pulled: {sentence(detail or reason)} Check spec.engine.image (and"
-        " oci:// in spec.model.source); a private registry needs a pull secret in"
-        " spec.podTemplate or in the chart's engine.imagePullSecrets.",
+        f"An image can't be pulled: {sentence(detail or reason)} Check {place}; a private registry"
+        " needs a pull secret in spec.podTemplate or in the chart's engine.imagePullSecrets.",
+        passing=reason == "RegistryUnavailable" or bool(_BUSY.search(said)),
     )
 
 
@@ -79,24 +113,30 @@ def _configuration(said: str) -> Cause:
     return Cause(POD_START_FAILED, f"The node refuses to make a container: {sentence(said)}")
 
 
-def _creation(said: str) -> Cause:
-    return Cause(
-        IMAGE_UNUSABLE,
-        f"The image can't be started: {sentence(said)}"
-        " spec.engine.image must be an image of vLLM for the nodes' architecture.",
-    )
+def _creation(container: Container, said: str) -> Cause:
+    known = termination.explain(said, STARTS)
+    if known and container.is_engine:
+        return known
+    reason = known.reason if known else POD_START_FAILED
+    return Cause(reason, f"{_named(container)} can't be started: {sentence(said)}")
+
+
+def _named(container: Container) -> str:
+    if container.is_engine:
+        return "The engine"
+    return f"Container {container.name} of spec.podTemplate"
 
 
 def _ending(container: Container, template: Template) -> Cause:
     """Return why a container's last run ended; it is being started again, and again."""
     ended = container.ended
     if ended.get("reason") == "OOMKilled":
-        return _out_of_memory(template, passing=container.was_ready)
-    if container.name != names.ENGINE_CONTAINER:
+        return _out_of_memory(container, template)
+    if not container.is_engine:
         return Cause(
             CRASH_LOOP,
-            f"Container {container.name} of spec.podTemplate ends {_how(container)} and is"
-            f" started again: kubectl logs POD -c {container.name} --previous.",
+            f"{_named(container)} ends {_how(container)} and is started again:"
+            f" kubectl logs POD -c {container.name} --previous.",
         )
     if container.was_ready:
         # its log may have prompts in it: nothing of it is read
@@ -105,7 +145,8 @@ def _ending(container: Container, template: Template) -> Cause:
             f"The engine ended {_how(container)} after it had been ready, and is started again."
             " Its log says why: kubectl logs POD -c engine --previous.",
         )
-    return termination.explain(ended.get("message", "")) or _unexplained(container, template)
+    known = termination.explain(ended.get("message", ""), quoted=not template.expands)
+    return known or _unexplained(container, template)
 
 
 def _unexplained(container: Container, template: Template) -> Cause:
@@ -116,7 +157,7 @@ def _unexplained(container: Container, template: Template) -> Cause:
             " Raise spec.startupTimeout; where the download takes the time, keep the model in a"
             " volume (spec.model.cache).",
         )
-    said = termination.error(container.ended.get("message", ""))
+    said = "" if template.expands else termination.error(container.ended.get("message", ""))
     return Cause(
         CRASH_LOOP,
         f"The engine ends {_how(container)} before it is up, and is started again"
@@ -131,13 +172,13 @@ def _how(container: Container) -> str:
     return f"with exit code {code}{killed}"
 
 
-def _out_of_memory(template: Template, *, passing: bool) -> Cause:
-    limit = template.memory_limit
+def _out_of_memory(container: Container, template: Template) -> Cause:
+    limit = template.memory_limit(container.name)
+    raised = "spec.resources.requests.memory and spec.resources.limits.memory, or choose a smaller"
     return Cause(
         OUT_OF_MEMORY,
-        "A container used more memory (RAM, not the GPU's) than"
+        f"{_named(container)} used more memory (RAM, not the GPU's) than"
         + (f" its limit of {limit}, /dev/shm included" if limit else " its node had")
-        + ". Raise spec.resources.requests.memory and spec.resources.limits.memory, or choose a"
-        " smaller model.",
-        passing,
+        + f". Raise {f'{raised} model' if container.is_engine else 'its resources there'}.",
+        passing=container.was_ready,
     )

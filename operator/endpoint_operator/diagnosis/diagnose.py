@@ -11,6 +11,8 @@ from endpoint_operator.diagnosis import sandbox
 from endpoint_operator.diagnosis.causes import (
     EVICTED,
     NODE_LOST,
+    POD_START_FAILED,
+    ROLLOUT_PAUSED,
     STARTUP_TIMEOUT,
     Cause,
     Diagnosis,
@@ -59,8 +61,10 @@ def _causes(template: Template, current: Sequence[Pod], asked: Asked) -> Iterato
     for pod in current:
         if cause := _cause_of(pod, template, asked):
             yield cause
+    if template.paused:
+        yield _PAUSED
     if not any(pod.ready for pod in current):
-        yield from (_eviction(pod) for pod in current if pod.status.get("reason") == "Evicted")
+        yield from (_end(pod) for pod in current if pod.over and pod.status.get("reason"))
 
 
 def _is_of_current(failure: str, current: Sequence[Pod]) -> bool:
@@ -89,19 +93,25 @@ def _cause_of(pod: Pod, template: Template, asked: Asked) -> Cause | None:
 
 def _asked(template: Template, seen: Sequence[Pod]) -> Asked:
     """Return the accelerators of a replica, and who else of the endpoint holds some."""
-    count, resource = template.accelerator
     others = [pod for pod in seen if pod.holds_node and not template.made(pod)]
     return Asked(
-        count,
-        resource,
+        template.accelerators,
         kept=template.surges and any(not pod.deleting for pod in others),
         draining=any(pod.deleting for pod in others),
     )
 
 
-def _eviction(pod: Pod) -> Cause:
+def _end(pod: Pod) -> Cause:
+    """Return why the kubelet has ended a pod, or has never let it begin."""
+    reason: str = pod.status["reason"]
     # the rest of it are amounts, which every eviction has others of
-    said = quote(pod.status.get("message", "").partition(". ")[0])
+    said = quote(pod.status.get("message", "").partition(". ")[0]).rstrip(".")
+    if reason != EVICTED:
+        return Cause(
+            POD_START_FAILED,
+            f"A node has turned a replica away ({reason}): {said}. Where it goes on, look at the"
+            " node and its device plugin: kubectl describe nodes.",
+        )
     return Cause(
         EVICTED,
         f"A node has evicted a replica: {said}. If it is storage that ran out, keep the model in a"
@@ -112,6 +122,11 @@ def _eviction(pod: Pod) -> Cause:
 def _is_late(template: Template) -> bool:
     return template.condition("Progressing").get("reason") == "ProgressDeadlineExceeded"
 
+
+_PAUSED = Cause(
+    ROLLOUT_PAUSED,
+    "Somebody has paused the Deployment, so that no replica is replaced: kubectl rollout resume.",
+)
 
 _LOST = Cause(
     NODE_LOST,

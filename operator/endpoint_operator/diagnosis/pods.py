@@ -27,9 +27,8 @@ class Template:
 
     @cached_property
     def engine(self) -> Object:
-        """The engine's container."""
-        containers = self._template["spec"]["containers"]
-        return next(each for each in containers if each["name"] == names.ENGINE_CONTAINER)
+        """The engine's container; an empty one if somebody has renamed it."""
+        return self._container(names.ENGINE_CONTAINER)
 
     @property
     def revision(self) -> str | None:
@@ -37,17 +36,25 @@ class Template:
         return _revision(self._template)
 
     @property
-    def accelerator(self) -> tuple[int, str]:
-        """How many of which extended resource a replica asks for."""
-        limits = self.engine.get("resources", {}).get("limits", {})
-        found = {name: count for name, count in limits.items() if "/" in name}
-        return next(((int(count), name) for name, count in found.items()), (0, ""))
+    def accelerators(self) -> dict[str, str]:
+        """The extended resources that an engine asks for, and how many of each."""
+        return {name: count for name, count in _limits(self.engine).items() if "/" in name}
+
+    def memory_limit(self, container: str) -> str | None:
+        """Return the memory that a container must not exceed, /dev/shm included."""
+        return _limits(self._container(container)).get("memory")
 
     @property
-    def memory_limit(self) -> str | None:
-        """The memory that the engine must not exceed, /dev/shm included."""
-        limit: str | None = self.engine.get("resources", {}).get("limits", {}).get("memory")
-        return limit
+    def expands(self) -> bool:
+        """Whether options of the engine have variables in them, which may be Secrets."""
+        return any("$(" in option for option in self.engine.get("args", ()))
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody has stopped the rollout before every replica is of this template."""
+        spec, status = self.deployment["spec"], self.deployment.get("status", NO_STATUS)
+        current: int = status.get("updatedReplicas", 0)
+        return bool(spec.get("paused")) and current < spec["replicas"]
 
     @property
     def surges(self) -> bool:
@@ -69,6 +76,11 @@ class Template:
         """Return whether a pod is of this template, and to stay."""
         return pod.revision == self.revision and not pod.deleting
 
+    def _container(self, name: str) -> Object:
+        spec = self._template["spec"]
+        containers = (*spec.get("initContainers", ()), *spec["containers"])
+        return next((each for each in containers if each["name"] == name), NO_STATUS)
+
 
 @dataclass(frozen=True)
 class Container:
@@ -81,6 +93,11 @@ class Container:
     def name(self) -> str:
         """The container's name."""
         return str(self.status["name"])
+
+    @property
+    def is_engine(self) -> bool:
+        """Whether it is the engine's, and not one of spec.podTemplate."""
+        return self.name == names.ENGINE_CONTAINER
 
     @property
     def running(self) -> bool:
@@ -188,10 +205,7 @@ class Pod:
     @property
     def engine_started(self) -> bool:
         """Whether the engine's process runs, or has run and is about to again."""
-        return any(
-            (each.running or each.ended) and each.name == names.ENGINE_CONTAINER
-            for each in self.containers
-        )
+        return any((each.running or each.ended) and each.is_engine for each in self.containers)
 
 
 def seconds_between(begin: str | None, end: str | None) -> float:
@@ -199,6 +213,11 @@ def seconds_between(begin: str | None, end: str | None) -> float:
     if not begin or not end:
         return 0.0
     return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
+
+
+def _limits(container: Object) -> dict[str, str]:
+    limits: dict[str, str] = container.get("resources", {}).get("limits", {})
+    return limits
 
 
 def _condition(obj: Object, kind: str) -> Object:

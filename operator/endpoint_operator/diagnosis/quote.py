@@ -11,7 +11,12 @@ from typing import Final
 LONGEST: Final = 300
 
 _SECRETS: Final = (
-    (re.compile(r"\b(hf_|sk-|ghp_|xox[a-z]-)[\w-]{4,}"), r"\1***"),
+    (
+        re.compile(
+            r"\b(hf_|sk-|gh[oprsu]_|github_pat_|glpat-|nvapi-|xox[a-z]-|AIza|eyJ)[\w.-]{4,}"
+        ),
+        r"\1***",
+    ),
     (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{8,}"), r"\1***"),
     (re.compile(r"(://)[^/\s@]+@"), r"\1***@"),
     (re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*"), r"\1"),
@@ -19,7 +24,8 @@ _SECRETS: Final = (
     (
         re.compile(
             r"(?i)([\w-]*(?:(?:password|secret|api[_-]?key)[\w-]*|token(?![a-z]))"
-            r"['\"]?\s*[=:]\s*['\"]?)[^\s'\",}]+"
+            # a name in quotes and a colon of its own, as in volume "x" : y, are the kubelet's
+            r"(?:['\"]?\s*=|\s*:|['\"]:|['\"]\s+:(?=\s*['\"]))\s*['\"]?)[^\s'\",}]+"
         ),
         r"\1***",
     ),

@@ -20,6 +20,10 @@ _IMAGE_VOLUME: Final = re.compile(r"volumes\[\d+\]: Required value: must specify
 """A field of a volume that the API server dropped because a feature is off."""
 
 
+_PASSING: Final = re.compile(r"failed calling webhook|^Internal error occurred")
+"""What was asked had no answer, so that it is not the object which is refused."""
+
+
 def refusal(message: str) -> Cause:
     """Return why the API server refused an object, from the message of its answer."""
     said = _SUBJECT.sub("", message)
@@ -35,4 +39,5 @@ def refusal(message: str) -> Cause:
             "The cluster has no image volumes, which oci:// needs (feature gate ImageVolume):"
             " enable them, or take the model from another source.",
         )
-    return Cause(REFUSED_BY_CLUSTER, f"The API server refuses it: {quote(said)}")
+    passing = bool(_PASSING.search(said))
+    return Cause(REFUSED_BY_CLUSTER, f"The API server refuses it: {quote(said)}", passing)

@@ -32,7 +32,8 @@ RECENT_SECONDS: Final = 300.0
 """The kubelet repeats what still is wrong at least every two minutes or so."""
 
 _MISSING: Final = re.compile(
-    r"(?:secret|configmap|references non-existent (?:secret|config) key)\b.*", re.IGNORECASE
+    r"(?:secret|configmap) \"[^\"]+\" not found"
+    r"|references non-existent (?:secret|config) key: \S+"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,30 +28,29 @@ _VOLUME: Final = re.compile(
 class Asked:
     """The accelerators that one replica asks for, and whether other replicas hold some.
 
+    ``counts``: how many of which extended resource.
     ``kept``: those of the spec before keep theirs until the new one is ready.
     ``draining``: one that stops has them as long as it answers requests.
     """
 
-    count: int
-    resource: str
+    counts: Mapping[str, str]
     kept: bool = False
     draining: bool = False
 
-    def __str__(self) -> str:
-        """Name them as a sentence's beginning: "2 GPUs (nvidia.com/gpu) are asked for"."""
-        many = self.count != 1
-        return (
-            f"{self.count} GPU{'s' if many else ''} ({self.resource}) {'are' if many else 'is'}"
-            " asked for"
-        )
+    def words(self, resource: str) -> str:
+        """Name one of them as a sentence's beginning: "2 GPUs (nvidia.com/gpu) are asked for"."""
+        count = self.counts[resource]
+        what, verb = ("GPU", "is") if count == "1" else ("GPUs", "are")
+        return f"{count} {what} ({resource}) {verb} asked for"
 
 
 def unschedulable(message: str, asked: Asked) -> Cause:
     """Return why a pod has no node, from the message of its condition PodScheduled."""
     obstacles = _obstacles(message)
     said = quote("; ".join(obstacles))
-    if f"Insufficient {asked.resource}" in obstacles:
-        return _no_gpu(said, asked)
+    for resource in asked.counts:
+        if f"Insufficient {resource}" in obstacles:
+            return _no_gpu(said, asked, asked.words(resource))
     if any(map(_VOLUME.search, obstacles)):
         return Cause(
             VOLUME_FAILED,
@@ -65,24 +65,24 @@ def unschedulable(message: str, asked: Asked) -> Cause:
     )
 
 
-def _no_gpu(said: str, asked: Asked) -> Cause:
+def _no_gpu(said: str, asked: Asked, wanted: str) -> Cause:
     if asked.kept:
         return Cause(
             ROLLOUT_WAITING_FOR_GPU,
-            f"{asked} by the new replica and no node has as many free: {said}. The replica of the"
+            f"{wanted} by the new replica and no node has as many free: {said}. The replica of the"
             " spec before keeps its own until the new one is ready. Free GPUs, add a node, or"
             " set spec.rollout.strategy to Replace, which stops the old replica first.",
         )
     if asked.draining:
         return Cause(
             ROLLOUT_WAITING_FOR_GPU,
-            f"{asked} by the new replica and no node has as many free: {said}. A stopping replica"
+            f"{wanted} by the new replica and no node has as many free: {said}. A stopping replica"
             " gives its own back when its requests are answered, after spec.engine.drainTimeout"
             " at most.",
         )
     return Cause(
         INSUFFICIENT_GPU,
-        f"{asked} and no node has as many free: {said}."
+        f"{wanted} and no node has as many free: {said}."
         " Free some, add a node that has them, or lower spec.gpu.count.",
     )
 

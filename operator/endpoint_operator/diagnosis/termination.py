@@ -9,6 +9,7 @@ tests/controlplane/captures has them as they were seen.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,16 +39,18 @@ class Sign:
     words: re.Pattern[str]
 
     def cause(self, words: str) -> Cause:
-        """Return the cause that was told in these words."""
-        return Cause(self.reason, f"{self.meaning}: {sentence(words)} {self.advice}")
+        """Return the cause that was told in these words; none if they must not be told."""
+        said = f": {sentence(words)}" if words else "."
+        return Cause(self.reason, f"{self.meaning}{said} {self.advice}")
 
 
-def _sign(reason: str, meaning: str, advice: str, *words: str) -> Sign:
+def sign(reason: str, meaning: str, advice: str, *words: str) -> Sign:
+    """Return a sign that any of some regular expressions is."""
     return Sign(reason, meaning, advice, re.compile("|".join(words), re.MULTILINE))
 
 
 SIGNS: Final = (
-    _sign(
+    sign(
         OUT_OF_GPU_MEMORY,
         "The model does not fit on the GPUs",
         "Use more or larger GPUs (spec.gpu) or a smaller or quantized model, or set max-model-len"
@@ -55,14 +58,14 @@ SIGNS: Final = (
         r"(?:CUDA|HIP|XPU) out of memory(?:\. Tried to allocate [\d.]+ \w+)?"
         r"(?:\. GPU \d+ has a total capacity of [\d.]+ \w+)?",
     ),
-    _sign(
+    sign(
         OUT_OF_GPU_MEMORY,
         "The weights leave no memory for the KV cache",
         "Use more or larger GPUs (spec.gpu) or a smaller or quantized model, or raise"
         " gpu-memory-utilization in spec.engine.config.",
         r"No available memory for the cache blocks",
     ),
-    _sign(
+    sign(
         OUT_OF_GPU_MEMORY,
         "The KV cache has no room for one request of the longest kind",
         "Lower max-model-len or raise gpu-memory-utilization in spec.engine.config, or use more or"
@@ -73,20 +76,20 @@ SIGNS: Final = (
         r"max seq len \(\d+\) is larger than the maximum number of tokens that can be stored in KV"
         r" cache \(\d+\)",
     ),
-    _sign(
+    sign(
         OUT_OF_GPU_MEMORY,
         "Something else uses the GPU's memory",
         "Free the GPU, or lower gpu-memory-utilization in spec.engine.config.",
         r"Free memory on device .*? is less than desired GPU memory utilization \([^)]*\)",
     ),
-    _sign(
+    sign(
         OUT_OF_MEMORY,
         "The memory (RAM) is not enough",
         "Set gpu-memory-utilization, which on CPUs is the share of RAM, or kv-cache-memory-bytes in"
         " spec.engine.config, or give the engine more: spec.resources.limits.memory.",
         r"Available memory on node .*? is less than [\w ]+\([^)]*\)",
     ),
-    _sign(
+    sign(
         OUT_OF_MEMORY,
         "A process of the engine was killed, mostly for want of memory (RAM)",
         "Raise spec.resources.requests.memory and spec.resources.limits.memory, or choose a smaller"
@@ -95,7 +98,7 @@ SIGNS: Final = (
         # noted first: the process that it is about had no time to note anything
         r"\AException: WorkerProc initialization failed.*\(in \w+\)",
     ),
-    _sign(
+    sign(
         GPU_UNUSABLE,
         "The engine can't use a GPU",
         "spec.engine.image must be built for the node's GPUs and driver (for spec.gpu.count 0, for"
@@ -107,28 +110,29 @@ SIGNS: Final = (
         r"CUDA driver version is insufficient for CUDA runtime version",
         r"no kernel image is available for execution on the device",
     ),
-    _sign(
+    sign(
         IMAGE_UNUSABLE,
         "The image does not start vLLM",
         "spec.engine.image must be an image of vLLM for the nodes' architecture.",
         r"exec: (?:line \d+: )?vllm: .*(?:not found|denied)",
         r"exec format error",
     ),
-    _sign(
+    sign(
         IMAGE_UNUSABLE,
         "The image lacks what spec.model.source needs",
         "Use an image of vLLM that can read buckets (vllm[runai]).",
         r"No module named 'runai_model_streamer\w*'",
         r"\w+ files module not found",
     ),
-    _sign(
+    sign(
         VOLUME_FULL,
         "A volume of the engine is full",
-        "Give the model a larger one: spec.model.cache.size.",
+        "Give the model a larger one: spec.model.cache.size, or where it is your own claim"
+        " (claimName), that claim.",
         r"\[Errno 28\] No space left on device(?:: '[^']*')?",
         r"Not enough free disk space to download the file",
     ),
-    _sign(
+    sign(
         MODEL_UNAUTHORIZED,
         "Access to the model is refused",
         "Name a Secret with a token that has been granted access in spec.model.tokenSecretRef.",
@@ -136,7 +140,7 @@ SIGNS: Final = (
         r"trying to access a gated repo(?:\. Make sure to have access to it at \S+)?",
         r"Invalid credentials in Authorization header",
     ),
-    _sign(
+    sign(
         MODEL_UNAUTHORIZED,
         "Access to the bucket is refused",
         "Give the engine credentials for it, in spec.engine.env or by the pod's service account.",
@@ -145,20 +149,20 @@ SIGNS: Final = (
         r"An error occurred \((?:403|AccessDenied|ExpiredToken|InvalidAccessKeyId"
         r"|SignatureDoesNotMatch)\) when calling the \w+ operation",
     ),
-    _sign(
+    sign(
         MODEL_NOT_FOUND,
         "There is no such adapter",
         "Correct spec.model.adapters.",
         r"Loading lora \S+ failed: No adapter found for \S+",
     ),
-    _sign(
+    sign(
         MODEL_NOT_FOUND,
         "There is no such revision",
         "Correct spec.model.revision.",
         r"\S+ is not a valid git identifier",
         r"Revision Not Found for url: \S+",
     ),
-    _sign(
+    sign(
         MODEL_NOT_FOUND,
         "There is no such model",
         "Correct spec.model.source; a private repository needs a token"
@@ -170,7 +174,7 @@ SIGNS: Final = (
         r"Cannot find an appropriate cached snapshot folder[\w ]*",
         r"An error occurred \((?:404|NoSuchBucket|NoSuchKey)\) when calling the \w+ operation",
     ),
-    _sign(
+    sign(
         MODEL_UNREACHABLE,
         "The hub or the bucket can't be reached from the engine",
         "Look at DNS, proxies and network policies between the pod and it.",
@@ -179,7 +183,7 @@ SIGNS: Final = (
         r"Could not connect to the endpoint URL: \"[^\"]*\"",
         r"(?:Client|Server) error '(?:429|5\d\d) [^']*' for url '[^']*'",
     ),
-    _sign(
+    sign(
         MODEL_UNUSABLE,
         "vLLM can't load the model",
         "Choose another model (spec.model.source), a newer vLLM (spec.engine.image), or repair the"
@@ -194,7 +198,7 @@ SIGNS: Final = (
         r"start \(\d+\) \+ length \(\d+\) exceeds dimension size \(\d+\)",
         r"There is no module or parameter named '[^']*' in \w+",
     ),
-    _sign(
+    sign(
         BAD_ENGINE_ARGUMENT,
         "vLLM refuses an option",
         "Correct it in spec.engine.config or spec.engine.args.",
@@ -203,7 +207,7 @@ SIGNS: Final = (
         r"(?<=VLLMValidationError: ).+",
         r"(?<=Value error, ).+?(?= \[type=|$)",
     ),
-    _sign(
+    sign(
         BAD_ENGINE_ARGUMENT,
         "vLLM refuses its configuration",
         "Correct it in spec.engine.config or spec.engine.args.",
@@ -218,11 +222,11 @@ _POINTS_ELSEWHERE: Final = re.compile(
 )
 
 
-def explain(message: str) -> Cause | None:
-    """Return the cause that a termination message tells, if it tells one that is known."""
-    for sign in SIGNS:
-        if found := sign.words.search(message):
-            return sign.cause(found[0])
+def explain(message: str, signs: Sequence[Sign] = SIGNS, *, quoted: bool = True) -> Cause | None:
+    """Return the cause that a message tells, if it tells one that is known."""
+    for each in signs:
+        if found := each.words.search(message):
+            return each.cause(found[0] if quoted else "")
     return None
 
 
