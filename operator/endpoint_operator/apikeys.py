@@ -12,6 +12,7 @@ from typing import Final
 from endpoint_operator import inforce, keyring, keys, names, rotation, status
 from endpoint_operator.api.v1alpha1 import ApiKey
 from endpoint_operator.children import prune, require_owner
+from endpoint_operator.conditions import Finding, changes, no
 from endpoint_operator.context import DONE, Context, Outcome
 from endpoint_operator.drift import covers
 from endpoint_operator.errors import (
@@ -54,12 +55,12 @@ async def reconcile_api_key(context: Context, ref: Ref) -> Outcome:
         return DONE
     body = live.object
     computed = status.api_key_status(body, finding, context.now())
-    if changed := status.changes(body, computed):
+    if changed := changes(body, computed):
         await context.cluster.write_status(live, changed)
     return outcome
 
 
-async def _enforce(context: Context, live: Live) -> tuple[status.Finding, Outcome]:
+async def _enforce(context: Context, live: Live) -> tuple[Finding, Outcome]:
     view = await _view(context, live)
     try:
         owner = inforce.accepted(context, live)
@@ -83,12 +84,12 @@ async def _view(context: Context, live: Live) -> View:
     return replace(view, asked=asked)
 
 
-def _refused(view: View, live: Live, error: Exception) -> tuple[status.Finding, Outcome]:
+def _refused(view: View, live: Live, error: Exception) -> tuple[Finding, Outcome]:
     """Say why a spec is not in force, and that what was in force before still is, until it ends."""
     due = view.due(live) if view.listed(live) else keyring.NOTHING
     scope = sorted({name for entry in due for name in entry.endpoints})
     kept = f". The key stays in force, for endpoints {', '.join(scope)}" if scope else ""
-    finding = status.no(_REASONS[type(error)], f"{error}{kept}")
+    finding = no(_REASONS[type(error)], f"{error}{kept}")
     if finding.reason in _NOT_WATCHED:
         return finding, LOOK_AGAIN
     ends = (entry.expires - view.now for entry in due if entry.expires != keyring.NEVER)

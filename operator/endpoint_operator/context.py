@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from endpoint_operator import status
 from endpoint_operator.api import values
 from endpoint_operator.cluster import Cluster
+from endpoint_operator.conditions import Finding
 from endpoint_operator.keys import RootKey
 from endpoint_operator.live import Ref
 from endpoint_operator.settings import Settings
@@ -26,7 +27,7 @@ class Verdict:
     ``upgrade_waiting``: it is, but the pods that this version of the operator makes of it wait.
     """
 
-    finding: status.Finding
+    finding: Finding
     facts: status.Facts | None = None
     again_after: float | None = None
     upgrade_waiting: bool = False

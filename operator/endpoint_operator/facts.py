@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from endpoint_operator import keys, status
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint
+from endpoint_operator.conditions import Finding, yes
 from endpoint_operator.context import Context
 from endpoint_operator.desired import EngineDefaults, Inputs, Recorded, resolve_image
 from endpoint_operator.errors import ReferenceNotFoundError
@@ -33,12 +34,12 @@ def facts(
     )
 
 
-def acceptance(endpoint: InferenceEndpoint) -> status.Finding:
+def acceptance(endpoint: InferenceEndpoint) -> Finding:
     """Say that a spec is in force, and what of it is better mended."""
     warnings = endpoint.spec.warnings
     if not warnings:
         return status.ACCEPTANCE
-    return status.yes(warnings[0][0], " ".join(message for _, message in warnings))
+    return yes(warnings[0][0], " ".join(message for _, message in warnings))
 
 
 async def inputs(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from endpoint_operator import names, status
+from endpoint_operator.conditions import Finding, no
 from endpoint_operator.context import Context
 from endpoint_operator.diagnosis import Diagnosis, diagnose
 from endpoint_operator.kinds import DEPLOYMENT, POD
@@ -72,7 +73,7 @@ def rivals(context: Context, owner: Live, calls: Iterable[str]) -> list[Live]:
     return [other for others in found for other in others if other.ref != owner.ref]
 
 
-def _routed(context: Context, owner: Live, calls: Iterable[str]) -> status.Finding:
+def _routed(context: Context, owner: Live, calls: Iterable[str]) -> Finding:
     """Say whether requests for the endpoint's names reach it; the gateway has the same rule."""
     taken = [
         f"{call} (of {other.ref.name})"
@@ -82,7 +83,7 @@ def _routed(context: Context, owner: Live, calls: Iterable[str]) -> status.Findi
     ]
     if not taken:
         return status.ROUTE
-    return status.no(
+    return no(
         status.NAME_TAKEN,
         f"An older endpoint has the name {', '.join(taken)}: requests for it go there. Choose"
         " another one in spec.model, or call this endpoint by its own path.",

@@ -12,6 +12,7 @@ from typing import Final
 from endpoint_operator import facts, names, status
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint, parse_endpoint
 from endpoint_operator.children import converge
+from endpoint_operator.conditions import changes, no
 from endpoint_operator.context import Context, Outcome, Verdict
 from endpoint_operator.desired import desired_objects
 from endpoint_operator.errors import (
@@ -76,7 +77,7 @@ def _refusal(error: Exception) -> Verdict:
     if isinstance(error, Invalid | Forbidden):
         return Verdict(status.refused(error.message), again_after=LOOK_AGAIN_SECONDS)
     again_after = LOOK_AGAIN_SECONDS if isinstance(error, NameTakenError) else None
-    return Verdict(status.no(_REASONS[type(error)], str(error)), again_after=again_after)
+    return Verdict(no(_REASONS[type(error)], str(error)), again_after=again_after)
 
 
 async def _apply(context: Context, live: Live) -> Verdict:
@@ -123,7 +124,7 @@ async def _report(context: Context, live: Live, verdict: Verdict) -> Outcome:
     computed = status.endpoint_status(
         body, seen.observation, accepted=verdict.finding, facts=said, now=now
     )
-    if changed := status.changes(body, computed):
+    if changed := changes(body, computed):
         await context.cluster.write_status(live, changed)
         instance = context.settings.identity or names.MANAGER
         for notice in notices(live.status, computed):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from endpoint_operator import keyring, names, rotation, status
 from endpoint_operator.api import values
 from endpoint_operator.api.v1alpha1 import ApiKey
+from endpoint_operator.conditions import Finding, no, yes
 from endpoint_operator.keyring import NOTHING, Entries, Keyring
 from endpoint_operator.keys import Held
 
@@ -49,43 +50,41 @@ class Standing:
         future = [time - self.now for time in times if self.now < time < values.LATEST]
         return min(future, default=None)
 
-    def finding(self) -> status.Finding:
+    def finding(self) -> Finding:
         """Return what to say of it."""
         if not self.due:
             return self._at_rest()
         if self._in_use() <= self.listed:
-            return status.yes(status.IN_FORCE, self._in_force())
+            return yes(status.IN_FORCE, self._in_force())
         return self._not_yet()
 
-    def _at_rest(self) -> status.Finding:
+    def _at_rest(self) -> Finding:
         spec = self.owner.spec
         if not all(entry.has_ended(self.now) for entry in self.listed):
-            return status.no(
+            return no(
                 status.PENDING,
                 "The key is about to be taken from the gateway's list; until then it is accepted.",
             )
         if spec.suspended:
-            return status.no(
-                status.SUSPENDED, "spec.suspended is true: the gateway refuses the key."
-            )
+            return no(status.SUSPENDED, "spec.suspended is true: the gateway refuses the key.")
         message = f"The key ended at {spec.expires_at}; set a later spec.expiresAt, or none."
-        return status.no(status.EXPIRED, message)
+        return no(status.EXPIRED, message)
 
     def _in_use(self) -> Entries:
         return keyring.entries(self.owner, replace(self.held, upcoming=""), self.now)
 
-    def _not_yet(self) -> status.Finding:
+    def _not_yet(self) -> Finding:
         if any(self.ring.is_of_another(entry) for entry in self.due):
-            return status.no(
+            return no(
                 status.KEY_IN_USE,
                 "Another ApiKey has this very key: put another one into the Secret, since a key is"
                 " one ApiKey's.",
             )
         if self.ring.has_room(self.due):
-            return status.no(status.PENDING, "The key is about to be listed for the gateway.")
+            return no(status.PENDING, "The key is about to be listed for the gateway.")
         kept = sorted({name for entry in self.listed for name in entry.endpoints})
         stays = f" It stays in force for endpoints {', '.join(kept)}." if kept else ""
-        return status.no(
+        return no(
             status.KEYRING_FULL,
             "The gateway's keyring has no room for this key: delete ApiKeys that are not needed, or"
             f" name fewer endpoints (* is one).{stays}",

@@ -7,12 +7,12 @@ would cause the next one for ever.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from endpoint_operator import names
+from endpoint_operator.conditions import Finding, conditions, no, yes
 from endpoint_operator.diagnosis import Cause, Diagnosis, causes, refusal
 
 Object = dict[str, Any]
@@ -56,21 +56,8 @@ KEY_MISSING: Final = "KeyMissing"
 KEY_IN_USE: Final = "KeyInUse"
 KEYRING_FULL: Final = "KeyringFull"
 
-LONGEST_MESSAGE: Final = 4096
 MOST_KEYS: Final = 16
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 NOTHING_RUNS: Final = "Nothing runs: see condition Accepted."
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is to be said about one aspect; becomes a condition."""
-
-    holds: bool
-    reason: str
-    message: str
-    measured: bool = False
-    """Whether the message has numbers that differ at each look, and then is not news."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +70,6 @@ class Facts:
     adapters: Sequence[str] = ()
     key_generation: int = 1
     suspended: bool = False
-
-
-def yes(reason: str, message: str) -> Finding:
-    """Return that an aspect holds."""
-    return Finding(holds=True, reason=reason, message=message)
-
-
-def no(reason: str, message: str) -> Finding:
-    """Return that an aspect does not hold."""
-    return Finding(holds=False, reason=reason, message=message)
 
 
 ACCEPTANCE: Final = yes(VALID, "The spec is valid.")
@@ -199,55 +176,6 @@ def api_key_status(body: Object, finding: Finding, now: str) -> Object:
         "observedGeneration": body["metadata"]["generation"],
         "conditions": conditions(body, {READY: finding}, now),
     }
-
-
-def conditions(body: Object, findings: Mapping[str, Finding], now: str) -> list[Object]:
-    """Return the conditions.
-
-    The time of one whose status stays the same stays too, and so does a measured message that would
-    only get other numbers: each try of an engine finds a little more or less memory, for example.
-    """
-    previous = {known["type"]: known for known in body.get("status", {}).get("conditions", ())}
-    generation = body["metadata"]["generation"]
-    made = [
-        _condition(
-            previous.pop(kind, {}),
-            _written(kind, finding, generation),
-            now=now,
-            measured=finding.measured,
-        )
-        for kind, finding in findings.items()
-    ]
-    return [*made, *previous.values()]
-
-
-def _written(kind: str, finding: Finding, generation: int) -> Object:
-    return {
-        "type": kind,
-        "status": "True" if finding.holds else "False",
-        "reason": finding.reason,
-        "message": finding.message[:LONGEST_MESSAGE],
-        "observedGeneration": generation,
-    }
-
-
-def _condition(before: Object, after: Object, *, now: str, measured: bool) -> Object:
-    """Return a condition with what stays of the one before it."""
-    same = before.get("status") == after["status"]
-    made = after | {"lastTransitionTime": before["lastTransitionTime"] if same else now}
-    return made | {"message": before["message"]} if measured and _alike(before, made) else made
-
-
-def _alike(before: Object, after: Object) -> bool:
-    """Return whether two conditions of one spec differ in nothing but numbers in the message."""
-    same = all(before.get(key) == after[key] for key in ("status", "reason", "observedGeneration"))
-    return same and _NUMBER.sub("", before["message"]) == _NUMBER.sub("", after["message"])
-
-
-def changes(body: Object, status: Object) -> Object:
-    """Return the fields of a status that differ from the object's; empty if none does."""
-    previous = body.get("status", {})
-    return {key: value for key, value in status.items() if previous.get(key) != value}
 
 
 def _progress(accepted: Finding, observed: Observation) -> Finding:

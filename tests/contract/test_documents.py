@@ -20,6 +20,7 @@ from endpoint_gateway import discovery, objects
 from endpoint_gateway.catalog import Endpoint, Keyring
 from endpoint_operator import keyring, keys, names, status
 from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
+from endpoint_operator.conditions import Finding
 from endpoint_operator.desired import desired_objects
 from endpoint_operator.errors import RootKeyError
 from endpoint_operator.keys import Held, RootKey
@@ -169,7 +170,7 @@ def endpoint() -> dict[str, Any]:
     }
 
 
-def with_status(accepted: status.Finding, facts: status.Facts | None) -> dict[str, Any]:
+def with_status(accepted: Finding, facts: status.Facts | None) -> dict[str, Any]:
     body = endpoint()
     computed = status.endpoint_status(
         body, status.Observation(), accepted=accepted, facts=facts, now="now"
@@ -187,7 +188,7 @@ def test_an_accepted_endpoint_is_routed_by_its_served_names() -> None:
 
 
 def test_an_endpoint_that_was_never_accepted_is_not_routed() -> None:
-    refused = status.Finding(holds=False, reason=status.INVALID_SPEC, message="m")
+    refused = Finding(holds=False, reason=status.INVALID_SPEC, message="m")
     assert objects.parse_endpoint(with_status(refused, None)) is None
 
 

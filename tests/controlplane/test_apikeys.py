@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from endpoint_operator import keyring, names, status
+from endpoint_operator.conditions import no
 from endpoint_operator.listing import KEYRING
 from endpoint_operator.live import Ref
 from helpers import builders
@@ -77,7 +78,7 @@ async def test_a_message_about_another_secret_is_another(make_context: MakeConte
     story = Story(make_context, builders.api_key())
     body = story.cluster.stored(KEY)
     for name in ("key-1", "key-2"):
-        found = status.no(status.NAME_CONFLICT, f"Secret team-a/{name} exists")
+        found = no(status.NAME_CONFLICT, f"Secret team-a/{name} exists")
         body["status"] = status.api_key_status(body, found, "now")
     assert builders.condition_of(body, "Ready")["message"] == "Secret team-a/key-2 exists"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from endpoint_operator import status
+from endpoint_operator.conditions import Finding, changes, no
 from endpoint_operator.diagnosis import Cause, Diagnosis, causes
 from endpoint_operator.status import Observation
 from helpers import builders
@@ -16,8 +17,8 @@ Object = dict[str, Any]
 
 FACTS = status.Facts("http://qwen.team-a/v1", ["qwen"], "vllm/vllm-openai:v0.33.0")
 SUSPENDED = replace(FACTS, suspended=True)
-INVALID = status.no(status.INVALID_SPEC, "spec.x: is wrong; mend it")
-TAKEN = status.no(status.NAME_TAKEN, "qwen is served by endpoint team-a/older")
+INVALID = no(status.INVALID_SPEC, "spec.x: is wrong; mend it")
+TAKEN = no(status.NAME_TAKEN, "qwen is served by endpoint team-a/older")
 STUCK = Diagnosis(Cause(causes.INSUFFICIENT_GPU, "no GPU"))
 BROKEN = Diagnosis(Cause(causes.BAD_ENGINE_ARGUMENT, "no such option"), started=True)
 
@@ -45,7 +46,7 @@ def rolling(wanted: int = 1, ready: int = 1) -> Object:
 def computed(
     seen: Object | Observation | None,
     *,
-    accepted: status.Finding = status.ACCEPTANCE,
+    accepted: Finding = status.ACCEPTANCE,
     facts: status.Facts = FACTS,
     body: Object | None = None,
     now: str = "2026-11-21T12:00:00Z",
@@ -209,7 +210,7 @@ YES, NO = "True", "False"
 )
 def test_phase_and_conditions_follow_from_decision_and_observation(
     seen: Observation,
-    accepted: status.Finding,
+    accepted: Finding,
     phase: str,
     progressing: tuple[str, str],
     ready: tuple[str, str],
@@ -301,7 +302,7 @@ def test_every_generation_of_the_key_counts_until_the_engines_have_one() -> None
 def test_nothing_changes_when_nothing_changed() -> None:
     body = builders.endpoint() | {"status": computed(rolled_out())}
     again = computed(rolled_out(), body=body, now="2027-01-01T00:00:00Z")
-    assert status.changes(body, again) == {}
+    assert changes(body, again) == {}
 
 
 def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:
@@ -319,13 +320,13 @@ def failing(message: str) -> Observation:
 def test_a_message_that_would_only_get_other_numbers_stays() -> None:
     body = builders.endpoint() | {"status": computed(failing("needs 4 GiB, has 3.21 GiB"))}
     again = computed(failing("needs 4 GiB, has 3.18 GiB"), body=body)
-    assert status.changes(body, again) == {}
+    assert changes(body, again) == {}
 
 
 def test_a_number_that_was_not_measured_is_news() -> None:
     body = builders.endpoint()
     for name in ("qwen-1", "qwen-2"):
-        taken = status.no(status.NAME_CONFLICT, f"Service team-a/{name} exists")
+        taken = no(status.NAME_CONFLICT, f"Service team-a/{name} exists")
         body["status"] = computed(None, accepted=taken, body=body)
     accepted = builders.condition_of(body, "Accepted")
     assert accepted["message"] == "Service team-a/qwen-2 exists"
@@ -347,7 +348,7 @@ def test_the_numbers_of_another_spec_are_others() -> None:
 
 def test_only_what_changed_is_written() -> None:
     body = builders.endpoint() | {"status": computed(deployment(1))}
-    changed = status.changes(body, computed(rolled_out(), body=body))
+    changed = changes(body, computed(rolled_out(), body=body))
     assert changed.keys() == {"phase", "conditions", "replicas", "readyReplicas"}
 
 
@@ -358,7 +359,7 @@ def test_conditions_of_others_stay() -> None:
 
 
 def test_a_message_never_exceeds_what_the_crd_allows() -> None:
-    made = computed(None, accepted=status.no(status.INVALID_SPEC, "x" * 10_000))
+    made = computed(None, accepted=no(status.INVALID_SPEC, "x" * 10_000))
     assert {len(known["message"]) for known in made["conditions"]} <= set(range(4097))
 
 
