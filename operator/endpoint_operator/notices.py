@@ -26,7 +26,6 @@ QUIET: Final = frozenset(
         status.STARTING,
         status.NO_REPLICAS,
         status.SUSPENDED,
-        status.PENDING,
     }
 )
 """Reasons of a condition that is False without anything being wrong."""
@@ -47,10 +46,13 @@ class Notice:
 def notices(before: Object, after: Object) -> list[Notice]:
     """Return what to announce of the change from one status to the next, each thing once.
 
-    A new object's good and neutral states are no news; where two conditions tell the same cause,
-    one Event does.
+    A new object's good and neutral states are no news; where several conditions have one reason,
+    the first one's words are announced.
     """
-    return list(dict.fromkeys(_changes(before, after)))
+    first: dict[str, Notice] = {}
+    for notice in _changes(before, after):
+        first.setdefault(notice.reason, notice)
+    return list(first.values())
 
 
 def _changes(before: Object, after: Object) -> Iterator[Notice]:

@@ -58,6 +58,7 @@ KEYRING_FULL: Final = "KeyringFull"
 
 MOST_KEYS: Final = 16
 NOTHING_RUNS: Final = "Nothing runs: see condition Accepted."
+RUNS_BEFORE: Final = "What runs is of the spec that was accepted last: see condition Accepted."
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,10 @@ def api_key_status(body: Object, finding: Finding, now: str) -> Object:
 
 
 def _progress(accepted: Finding, observed: Observation) -> Finding:
-    if observed.deployment is None:
-        return no(accepted.reason, NOTHING_RUNS)
     if not observed.complete and (cause := observed.diagnosis.cause):
         return _caused(cause)
+    if not accepted.holds:
+        return no(accepted.reason, RUNS_BEFORE if observed.deployment else NOTHING_RUNS)
     if observed.upgrade_waiting:
         return no(
             UPGRADE_WAITING,
@@ -191,8 +192,9 @@ def _progress(accepted: Finding, observed: Observation) -> Finding:
         )
     if observed.complete:
         return no(COMPLETE, "All replicas run the current spec.")
-    starting = "Replicas of the current spec are being started."
-    return yes(ROLLING_OUT, starting if observed.wanted else "Replicas are being stopped.")
+    if observed.deployment and not observed.wanted:
+        return yes(ROLLING_OUT, "Replicas are being stopped.")
+    return yes(ROLLING_OUT, "Replicas of the current spec are being started.")
 
 
 def is_complete(deployment: Object) -> bool:
@@ -205,13 +207,11 @@ def is_complete(deployment: Object) -> bool:
 
 
 def _readiness(accepted: Finding, observed: Observation, *, suspended: bool) -> Finding:
-    if observed.deployment is None:
-        return no(accepted.reason, NOTHING_RUNS)
     if observed.wanted and observed.ready:
         return yes(SERVING, "At least one replica answers requests.")
     if not accepted.holds:
         return accepted
-    if not observed.wanted:
+    if observed.deployment and not observed.wanted:
         return _PAUSED if suspended else _EMPTY
     if cause := observed.diagnosis.cause:
         return _caused(cause)

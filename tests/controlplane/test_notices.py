@@ -77,6 +77,14 @@ def test_a_cause_that_two_conditions_tell_is_announced_once() -> None:
     assert [notice.reason for notice in made] == [causes.IMAGE_PULL_FAILED]
 
 
+def test_a_spec_that_is_refused_is_announced_in_the_words_of_accepted() -> None:
+    refused = ("False", status.INVALID_SPEC)
+    after = said(Accepted=refused, Progressing=refused, Ready=refused)
+    after["conditions"][0]["message"] = "spec.x: is wrong"
+    made = notices.notices(STARTING, after)
+    assert [notice.note for notice in made] == ["spec.x: is wrong"]
+
+
 def test_an_event_is_about_the_object_and_from_this_operator() -> None:
     notice = Notice(WARNING, causes.CRASH_LOOP, "it crashes")
     body = builders.endpoint("qwen", "team-a")

@@ -202,9 +202,17 @@ YES, NO = "True", "False"
             Observation(rolled_out(1)),
             INVALID,
             "Degraded",
-            (NO, "Complete"),
+            (NO, "InvalidSpec"),
             (YES, "Serving"),
             id="an invalid edit of what serves",
+        ),
+        pytest.param(
+            Observation(None),
+            status.ACCEPTANCE,
+            "Pending",
+            (YES, "RollingOut"),
+            (NO, "Starting"),
+            id="the Deployment was deleted a moment ago",
         ),
     ],
 )
