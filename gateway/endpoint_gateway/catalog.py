@@ -102,7 +102,7 @@ class Catalog:
     @classmethod
     def of(cls, endpoints: Iterable[Endpoint], *, catch_all: Endpoint | None = None) -> "Catalog":
         """Index these endpoints."""
-        ordered = tuple(sorted(endpoints, key=_age))
+        ordered = tuple(sorted(endpoints, key=age))
         return cls(
             endpoints=ordered,
             qualified={(each.namespace, each.name): each for each in ordered},
@@ -112,7 +112,8 @@ class Catalog:
         )
 
 
-def _age(endpoint: Endpoint) -> tuple[int, str, str]:
+def age(endpoint: Endpoint) -> tuple[int, str, str]:
+    """Return what endpoints are sorted by, oldest first; the operator has the same rule."""
     return (endpoint.created, endpoint.namespace, endpoint.name)
 
 

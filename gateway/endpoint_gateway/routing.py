@@ -6,7 +6,7 @@ never tells whether somebody else's endpoint exists.
 
 from collections.abc import Iterable, Iterator
 
-from .catalog import Catalog, Endpoint, Key
+from .catalog import Catalog, Endpoint, Key, age
 from .errors import EndpointNotFound, InvalidRequest, ModelNotFound
 from .peek import Peeked, with_model
 
@@ -42,9 +42,7 @@ def find_model(catalog: Catalog, key: Key, model: str) -> Endpoint | None:
     bare = _by_bare_name(catalog, key, model)
     if bare is not None:
         claims.append(bare)
-    return min(
-        claims, key=lambda each: (each.namespace != key.namespace, each.created), default=None
-    )
+    return min(claims, key=lambda each: (each.namespace != key.namespace, age(each)), default=None)
 
 
 def by_segment(catalog: Catalog, key: Key, segment: str) -> Endpoint:

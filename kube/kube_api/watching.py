@@ -89,7 +89,7 @@ class Watch:
             self._resource, self._namespace, self._params
         )
         seen = {key_of(item) for item in items}
-        events = [self._lost(key) for key in self._known.keys() - seen]
+        events = [self._lost(key, version) for key in self._known.keys() - seen]
         events += [
             Event("MODIFIED" if key_of(item) in self._known else "ADDED", item)
             for item in items
@@ -123,8 +123,8 @@ class Watch:
         else:
             self._known[key_of(event.object)] = _identity(event.object)
 
-    def _lost(self, key: Key) -> Event:
-        (namespace, name), (uid, version) = key, self._known[key]
+    def _lost(self, key: Key, version: str) -> Event:
+        (namespace, name), (uid, _) = key, self._known[key]
         meta = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": version}
         bare = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
         return Event("DELETED", {**bare, "metadata": meta})

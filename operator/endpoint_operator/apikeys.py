@@ -51,12 +51,12 @@ async def reconcile_api_key(context: Context, ref: Ref) -> Outcome:
         return DONE
     try:
         finding, outcome = await _enforce(context, live)
+        body = live.object
+        computed = status.api_key_status(body, finding, context.now())
+        if changed := changes(body, computed):
+            await context.cluster.write_status(live, changed)
     except OwnerGoneError:
         return DONE
-    body = live.object
-    computed = status.api_key_status(body, finding, context.now())
-    if changed := changes(body, computed):
-        await context.cluster.write_status(live, changed)
     return outcome
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from endpoint_operator import names
+from endpoint_operator.claimants import Claimants
 from endpoint_operator.kinds import CLAIM, LABELLED, OWN_KINDS, POD, SECRET
 from endpoint_operator.live import Live, Ref
 
 Key = TypeVar("Key", bound=Hashable)
+
+MOST_GONE: Final = 1024
+"""How many deletions are remembered; answers to our own writes come later by seconds at most."""
 
 
 class Index(Generic[Key]):
@@ -42,14 +46,15 @@ class Index(Generic[Key]):
 
 
 class Cache:
-    """The newest known version of each object, also by owner, by label and by name for clients."""
+    """The newest known version of each object, also by owner and by label."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Live]] = defaultdict(dict)
         self._owned = Index(lambda live: [live.controller] if live.controller else [])
         self._labelled = Index(lambda live: [_label(live)] if live.ref.kind in LABELLED else [])
-        self._called = Index(lambda live: [(live.ref.namespace, call) for call in live.calls])
-        self._indexes = (self._owned, self._labelled, self._called)
+        self._indexes = (self._owned, self._labelled)
+        self._gone: dict[str, int] = {}  # the version of each deletion, by uid
+        self.claimants = Claimants()
 
     def get(self, ref: Ref) -> Live | None:
         """Return an object, or None if there is none that we know of."""
@@ -67,14 +72,14 @@ class Cache:
         """Return the known pods or claims that bear an endpoint's label."""
         return self._found(self._labelled.get((kind, endpoint.namespace, endpoint.name)))
 
-    def called(self, namespace: str, name: str) -> list[Live]:
-        """Return the endpoints of a namespace that clients call by a name."""
-        return self._found(self._called.get((namespace, name)))
-
     def observe(self, change: str | None, live: Live) -> bool:
-        """Take note of a watch event; return whether it was news that concerns us."""
+        """Take note of a watch event; return whether it was news that concerns us.
+
+        The end of an object of ours always is: who learned of it by asking told nobody else.
+        """
         if change == "DELETED":
-            return self.remove(live)
+            self._bury(live)
+            return self.remove(live) or live.ref.kind in OWN_KINDS
         if self.concerns_us(live):
             return self.put(live)
         known = self.get(live.ref)
@@ -90,15 +95,20 @@ class Cache:
         return owner is not None and owner.group == names.GROUP and owner.kind in OWN_KINDS
 
     def put(self, live: Live) -> bool:
-        """Remember an object unless a newer version is known; return whether it was news."""
+        """Remember an object unless a newer version is known; return whether it was news.
+
+        The answer to a write can come after the report that the object was deleted.
+        """
         known = self.get(live.ref)
-        if known is not None and known.version >= live.version:
+        newest = known.version if known is not None else self._gone.get(live.uid, 0)
+        if newest >= live.version:
             return False
         if known is not None:
             self._forget(known)
         self._objects[live.ref.kind][live.ref] = live
         for index in self._indexes:
             index.add(live)
+        self.claimants.replace(known, live)
         return True
 
     def remove(self, live: Live) -> bool:
@@ -111,7 +121,13 @@ class Cache:
         if known is None or (known.uid != live.uid and known.version > live.version):
             return False
         self._forget(known)
+        self.claimants.replace(known, None)
         return True
+
+    def _bury(self, live: Live) -> None:
+        self._gone[live.uid] = live.version
+        if len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def _forget(self, live: Live) -> None:
         del self._objects[live.ref.kind][live.ref]

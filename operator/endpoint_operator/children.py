@@ -1,26 +1,34 @@
-"""Bringing an owner's children to the desired state: create, apply what differs, prune.
+"""Bringing an endpoint's children to the desired state: create, apply what differs, prune.
 
-``reconcile`` and ``apikeys`` call ``converge``. What is not known is created without asking, by an
-apply that changes nothing that exists; only where that fails it is asked whose the name is
-(ADR 0009). Nothing is touched that is not the owner's, nothing is written that does not differ, no
-number of replicas is set that is somebody else's to set (ADR 0001), no claim is made smaller, and
-nothing is taken away that a pod of an older spec may still read.
+``reconcile`` calls ``converge``; ``apikeys`` makes its one child itself, and prunes here. What is
+not known is created without asking, by an apply that changes nothing that exists; only where that
+fails it is asked whose the name is (ADR 0009). Nothing is touched that is not the owner's, nothing
+is written that does not differ, no number of replicas is set that is somebody else's to set (ADR
+0001), no claim is made smaller, and nothing is taken away that a pod of an older spec may still
+read.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from endpoint_operator import names, status
 from endpoint_operator.api import values
 from endpoint_operator.cluster import Cluster
 from endpoint_operator.drift import covers
-from endpoint_operator.errors import NameTakenError, OwnerGoneError
-from endpoint_operator.kinds import CLAIM, DEPLOYMENT, INFERENCE_ENDPOINT, READ_BY_PODS
+from endpoint_operator.errors import NameTakenError, OwnerGoneError, PredecessorError
+from endpoint_operator.kinds import (
+    CLAIM,
+    CONTENT,
+    DEPLOYMENT,
+    INFERENCE_ENDPOINT,
+    MANAGED_KINDS,
+    READ_BY_PODS,
+)
 from endpoint_operator.live import Live, Object, Ref, ref_of
-from kube_api import Conflict
+from kube_api import Conflict, Forbidden, Invalid
 
 
 async def converge(
@@ -28,27 +36,39 @@ async def converge(
     owner: Live,
     desired: Sequence[Object],
     *,
-    adopt: Collection[Ref] = (),
     leave: Collection[Ref] = (),
-) -> None:
-    """Make the owner's children what is desired.
+) -> list[Live]:
+    """Make the owner's children what is desired; return them as they were left.
 
-    ``adopt`` names more objects that are its own, ``leave`` those that stay as they are for now.
-    Raises NameTakenError where a name is somebody else's, OwnerGoneError where the owner is known
-    to be gone, and the ApiErrors of writes: the children that come before are then done, in the
-    order given, and nothing after.
+    ``leave`` names those that stay as they are for now. Raises NameTakenError where a name is
+    somebody else's, OwnerGoneError where the owner is known to be gone, and the ApiErrors of
+    writes: the children that come before are then done, in the order given, and nothing after.
     """
-    claim = Claim(cluster, owner, [ref_of(child) for child in desired], adopt)
+    claim = Claim(cluster, owner, [ref_of(child) for child in desired])
+    kept = {*claim.refs, *leave}
+    try:
+        left = await _write(claim, desired)
+    except (Invalid, Forbidden):
+        # or each edit that is refused would leave its configuration, of up to 1 MiB
+        await prune(cluster, owner, kept, kinds=CONTENT)
+        raise
+    await prune(cluster, owner, kept)
+    return left
+
+
+async def _write(claim: Claim, desired: Sequence[Object]) -> list[Live]:
     known = claim.known()
     # a new endpoint's first status write tells as well, and for nothing
-    if len(known) < len(desired) and owner.status:
-        await require_owner(cluster, owner)
+    if len(known) < len(desired) and claim.owner.status:
+        await require_owner(claim.cluster, claim.owner)
+    left = []
     for child in desired:
-        if live := known.get(ref_of(child)):
-            await _apply_if_different(cluster, child, live)
+        live = known.get(ref_of(child))
+        if live:
+            left.append(await _apply_if_different(claim.cluster, child, live))
         else:
-            await _create(cluster, child, claim)
-    await prune(cluster, owner, {*claim.refs, *leave})
+            left.append(await _create(child, claim))
+    return left
 
 
 @dataclass(frozen=True)
@@ -58,17 +78,20 @@ class Claim:
     cluster: Cluster
     owner: Live
     refs: Sequence[Ref]
-    adopt: Collection[Ref]
 
     def known(self) -> dict[Ref, Live]:
-        """Return those that we know of. Raises NameTakenError if some are somebody else's."""
+        """Return those that we know of.
+
+        Raises NameTakenError if some are somebody else's, PredecessorError if they are of an
+        endpoint that was deleted.
+        """
         seen = {ref: live for ref in self.refs if (live := self.cluster.get(ref))}
         return self._only_ours(seen)
 
     async def ask(self) -> dict[Ref, Live]:
         """Return all that exist, and ask for those that we don't know of.
 
-        Raises NameTakenError naming everything that stands in the way.
+        Raises as ``known``, naming everything that stands in the way.
         """
         known = self.known()
         unseen = [ref for ref in self.refs if ref not in known]
@@ -76,16 +99,26 @@ class Claim:
         return self._only_ours(known | {ref: live for ref, live in answers if live})
 
     def _only_ours(self, found: dict[Ref, Live]) -> dict[Ref, Live]:
-        taken = [ref for ref, live in found.items() if not self._is_ours(live)]
+        taken = [live for live in found.values() if not self._is_ours(live)]
+        named = ", ".join(str(live.ref) for live in taken)
+        if taken and all(map(self._is_of_predecessor, taken)):
+            raise PredecessorError(
+                f"{named} is still of the {self.owner.ref.kind} of this name that was deleted; that"
+                " goes by itself, and then this one starts"
+            )
         if taken:
             raise NameTakenError(
-                f"{', '.join(map(str, taken))} exists and is not of {self.owner.ref}: delete or"
+                f"{named} exists and is not of {self.owner.ref}: delete or"
                 f" rename it, or choose another name for the {self.owner.ref.kind}"
             )
         return found
 
     def _is_ours(self, live: Live) -> bool:
-        return self.owner.controls(live) or live.ref in self.adopt or self._was_made_for(live)
+        return self.owner.controls(live) or self._was_made_for(live)
+
+    def _is_of_predecessor(self, live: Live) -> bool:
+        owner = self.owner.as_owner()
+        return live.controller is not None and replace(live.controller, uid=owner.uid) == owner
 
     def _was_made_for(self, live: Live) -> bool:
         """Return whether an object has only lost its owner: we applied it, for such an endpoint."""
@@ -106,23 +139,24 @@ async def require_owner(cluster: Cluster, owner: Live) -> None:
         raise OwnerGoneError(f"{owner.ref} was deleted")
 
 
-async def _create(cluster: Cluster, child: Object, claim: Claim) -> None:
+async def _create(child: Object, claim: Claim) -> Live:
     """Create a child that we don't know of; one that was only hidden from us is taken back."""
     try:
-        await cluster.apply(child, over=None)
+        return await claim.cluster.apply(child, over=None)
     except Conflict:
         live = (await claim.ask()).get(ref_of(child))
         if live is None:
             raise
-        await _apply_if_different(cluster, child, live)
+        return await _apply_if_different(claim.cluster, child, live)
 
 
-async def _apply_if_different(cluster: Cluster, child: Object, live: Live) -> None:
+async def _apply_if_different(cluster: Cluster, child: Object, live: Live) -> Live:
     seen = live.object
     wanted = _not_smaller(_without_replicas(child), seen)
-    if not covers(seen, wanted):
-        keeping = _keeping_replicas(wanted, seen) if live.owns_replicas else wanted
-        await cluster.apply(keeping, over=live)
+    if covers(seen, wanted):
+        return live
+    keeping = _keeping_replicas(wanted, seen) if live.owns_replicas else wanted
+    return await cluster.apply(keeping, over=live)
 
 
 def _without_replicas(child: Object) -> Object:
@@ -166,12 +200,15 @@ def _keeping_replicas(child: Object, seen: Object) -> Object:
     }
 
 
-async def prune(cluster: Cluster, owner: Live, kept: Collection[Ref]) -> None:
-    """Delete the owner's other children, but for what a pod may still read."""
+async def prune(
+    cluster: Cluster, owner: Live, kept: Collection[Ref], *, kinds: Collection[str] = MANAGED_KINDS
+) -> None:
+    """Delete the owner's other children of these kinds, but for what a pod may still read."""
     children = cluster.owned_by(owner)
     workloads = [live for live in children if live.ref.kind == DEPLOYMENT and live.ref in kept]
     for live in children:
-        if live.ref not in kept and not live.deleting and not _is_read(live, workloads):
+        unwanted = live.ref not in kept and live.ref.kind in kinds and not live.deleting
+        if unwanted and not _is_read(live, workloads):
             await cluster.delete(live)
 
 

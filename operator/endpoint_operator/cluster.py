@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 from endpoint_operator import names
 from endpoint_operator.cache import Cache
+from endpoint_operator.claimants import Age
+from endpoint_operator.errors import OwnerGoneError
 from endpoint_operator.kinds import OWN_KINDS, RESOURCES
 from endpoint_operator.live import Live, Object, Ref, ref_of, slim
 from endpoint_operator.posting import Posting
@@ -51,8 +53,11 @@ class Cluster(Protocol):
     def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
         """Return what was last seen of the pods or claims that bear an endpoint's label."""
 
-    def called(self, namespace: str, name: str) -> list[Live]:
-        """Return the endpoints of a namespace that clients call by a name."""
+    def holder(self, namespace: str, name: str) -> Age | None:
+        """Return the endpoint of a namespace to which a name leads."""
+
+    def affected(self) -> set[Ref]:
+        """Return, once, the endpoints that have a name whose holder changed."""
 
     def is_closed(self, namespace: str) -> bool:
         """Return whether a namespace may not be read: what it holds is not known then."""
@@ -62,6 +67,9 @@ class Cluster(Protocol):
 
     async def referenced(self, ref: Ref, *, by: Ref) -> Live | None:
         """Return a user's object that another refers to; its changes are looked at from now on."""
+
+    def last_referenced(self, by: Ref) -> Live | None:
+        """Return what was last seen of the object that another refers to, without asking."""
 
     def release(self, by: Ref) -> None:
         """Take note that an object refers to nothing any more."""
@@ -81,8 +89,11 @@ class Cluster(Protocol):
     async def scale(self, live: Live, replicas: int) -> None:
         """Write a Deployment's number of replicas through its scale subresource."""
 
-    async def write_status(self, live: Live, changed: Object) -> None:
-        """Change fields of this very version's status; one that is gone needs none."""
+    async def write_status(self, live: Live, changed: Object) -> bool:
+        """Change fields of this very version's status; return whether that was taken.
+
+        Raises OwnerGoneError where the object is gone.
+        """
 
     def post(self, event: Object) -> None:
         """Create an Event (events.k8s.io/v1) some time soon, if that can be."""
@@ -114,9 +125,13 @@ class ApiCluster:
         """Return what was last seen of the pods or claims that bear an endpoint's label."""
         return self._cache.labelled(kind, endpoint)
 
-    def called(self, namespace: str, name: str) -> list[Live]:
-        """Return the endpoints of a namespace that clients call by a name."""
-        return self._cache.called(namespace, name)
+    def holder(self, namespace: str, name: str) -> Age | None:
+        """Return the endpoint of a namespace to which a name leads."""
+        return self._cache.claimants.holder(namespace, name)
+
+    def affected(self) -> set[Ref]:
+        """Return, once, the endpoints that have a name whose holder changed."""
+        return self._cache.claimants.affected()
 
     def is_closed(self, namespace: str) -> bool:
         """Return whether a namespace may not be read."""
@@ -131,6 +146,10 @@ class ApiCluster:
     async def referenced(self, ref: Ref, *, by: Ref) -> Live | None:
         """Return a user's object that another refers to."""
         return await self._references.get(ref, by=by)
+
+    def last_referenced(self, by: Ref) -> Live | None:
+        """Return what was last seen of the object that another refers to."""
+        return self._references.last(by)
 
     def release(self, by: Ref) -> None:
         """Take note that an object refers to nothing any more."""
@@ -173,9 +192,15 @@ class ApiCluster:
             answer = await self._api.apply(
                 RESOURCES[ref.kind], guarded, field_manager=names.MANAGER
             )
+        except Conflict:
+            await self._look_again(over)
+            raise
         except (Invalid, Forbidden) as error:
             if "metadata.uid: " in error.message:
+                await self._look_again(over)
                 raise Conflict(error.status, error.message, reason=error.reason) from error
+            if "because it is being terminated" in error.message:
+                raise OwnerGoneError(f"{ref.namespace} is being deleted") from error
             logger.warning("the API server refuses %s: %s", ref, error)
             raise
         logger.info("applied %s", ref)
@@ -204,26 +229,26 @@ class ApiCluster:
         await self._patch(live.ref, {"spec": {"replicas": replicas}}, "scale")
         logger.info("scaled %s to %d", live.ref, replicas)
 
-    async def write_status(self, live: Live, changed: Object) -> None:
+    async def write_status(self, live: Live, changed: Object) -> bool:
         """Change fields of this very object's status, and remember the answer.
 
-        An object that is gone is forgotten, so that nothing more is made for it. Raises Conflict
-        where the object changed meanwhile, or another one has its name (the version says so; a uid
-        in the patch of a status means nothing to the API server). A status that breaks the CRD's
-        rules is logged and given up until something changes.
+        Raises Conflict where the object changed meanwhile, or another one has its name (the version
+        says so; a uid in the patch of a status means nothing to the API server). A status that
+        breaks the CRD's rules is logged and given up until something changes.
         """
         patch = {"metadata": {"resourceVersion": str(live.version)}, "status": changed}
         try:
             answer = slim(await self._patch(live.ref, patch, "status"))
-        except NotFound:
+        except NotFound as error:
             self._cache.remove(live)
-            return
+            raise OwnerGoneError(f"{live.ref} was deleted") from error
         except Invalid as error:
             # a fault of ours: the same again would be refused for ever
             logger.error("the API server refuses the status of %s: %s", live.ref, error)
-            return
+            return False
         if self._cache.get(live.ref) is not None:
             self._cache.put(answer)
+        return True
 
     def post(self, event: Object) -> None:
         """Create an Event some time soon."""
@@ -237,6 +262,11 @@ class ApiCluster:
         """Take note of what a watch reports; return the object if that was news."""
         live = slim(obj)
         return live if self._cache.observe(change, live) else None
+
+    async def _look_again(self, live: Live | None) -> None:
+        """Learn what became of an object that is not as we know it; its watch may never tell."""
+        if live is not None:
+            await self.read(live.ref)
 
     async def _patch(self, ref: Ref, patch: Object, subresource: str) -> Object:
         return await self._api.merge_patch(

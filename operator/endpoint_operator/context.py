@@ -70,10 +70,12 @@ class Context:
 class Outcome:
     """What is left after a reconcile: look again after some seconds, or at other things at once.
 
-    Waiting is no error: an object that waits for a change that no watch reports says so here.
+    Waiting is no error: an object that waits for a change that no watch reports says so here, with
+    ``refused`` if the pauses are to grow while nothing else changes.
     """
 
     again_after: float | None = None
+    refused: bool = False
     then: tuple[Ref, ...] = ()
 
 

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from endpoint_operator import names
 from endpoint_operator.apikeys import reconcile_api_key
 from endpoint_operator.cluster import ApiCluster
-from endpoint_operator.context import Context, InUse
+from endpoint_operator.context import Context, InUse, Outcome
 from endpoint_operator.errors import LeadershipLostError, RootKeyError
 from endpoint_operator.kinds import (
     API_KEY,
@@ -111,9 +111,7 @@ class Controller:
         self._wake_all()
         logger.info("every first list is in; reconciling")
         async with asyncio.TaskGroup() as workers:
-            self._cluster.follow_references(
-                workers, changed=lambda ref: self._look_again(context, ref)
-            )
+            self._cluster.follow_references(workers, changed=self._queue.add)
             workers.create_task(self._cluster.keep_posting(), name="events")
             for number in range(WORKERS):
                 workers.create_task(self._work(context), name=f"worker {number}")
@@ -129,17 +127,15 @@ class Controller:
         )
 
     def _wake(self, live: Live) -> None:
-        """Queue what a changed object concerns, and who has a name that it has, or had."""
+        """Queue what a changed object concerns, and who has a name that it had or has now."""
         for ref in concerned(live, self._settings):
+            self._queue.forget(ref)
             self._queue.add(ref)
-        for call in live.calls:
-            for rival in self._cluster.called(live.ref.namespace, call):
-                self._queue.add(rival.ref)
+        self._wake_affected()
 
-    def _look_again(self, context: Context, ref: Ref) -> None:
-        """Queue an endpoint whose own objects have not changed."""
-        context.settled.forget(ref)
-        self._queue.add(ref)
+    def _wake_affected(self) -> None:
+        for ref in self._cluster.affected():
+            self._queue.add(ref)
 
     def _wake_all(self) -> None:
         for kind in OWN_KINDS:
@@ -177,11 +173,18 @@ class Controller:
             pause = self._queue.retry(ref)
             logger.exception("failed unexpectedly, again in %.2f s", pause)
         else:
-            self._queue.forget(ref)
-            for other in outcome.then:
-                self._queue.add(other)
-            if outcome.again_after is not None:
-                self._queue.add_after(ref, outcome.again_after)
+            self._go_on(ref, outcome)
+        self._wake_affected()
+
+    def _go_on(self, ref: Ref, outcome: Outcome) -> None:
+        for other in outcome.then:
+            self._queue.add(other)
+        if outcome.refused and outcome.again_after is not None:
+            self._queue.retry(ref, first=outcome.again_after)
+            return
+        self._queue.forget(ref)
+        if outcome.again_after is not None:
+            self._queue.add_after(ref, outcome.again_after)
 
     def _ended(self, task: asyncio.Task[None], ended: Callable[[], None]) -> None:
         if not task.cancelled():

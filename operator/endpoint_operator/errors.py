@@ -6,6 +6,7 @@
     ├── ScopeNotAllowedError  an ApiKey asks for more than its namespace may have
     ├── KeyMissingError       a Secret that an ApiKey adopted has no key
     ├── NameTakenError        an object that we would make exists and belongs to somebody else
+    ├── PredecessorError      ... to an endpoint of the same name that was deleted
     ├── RenderError           a template and its values make no object: a fault of the operator
     ├── ReferenceNotFoundError  what an object refers to does not exist
     ├── OwnerGoneError        an object was deleted while we worked for it
@@ -62,6 +63,10 @@ class KeyMissingError(OperatorError):
 
 class NameTakenError(OperatorError):
     """Objects with names that we need exist already and are not ours; the message names them."""
+
+
+class PredecessorError(OperatorError):
+    """Objects of a deleted endpoint are still there; the garbage collector deletes them."""
 
 
 class ReferenceNotFoundError(OperatorError):

@@ -6,6 +6,8 @@ is written.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from endpoint_operator import keys, status
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint
 from endpoint_operator.conditions import Finding, yes
@@ -42,39 +44,52 @@ def acceptance(endpoint: InferenceEndpoint) -> Finding:
     return yes(warnings[0][0], " ".join(message for _, message in warnings))
 
 
-async def inputs(
-    context: Context, endpoint: InferenceEndpoint, owner: Ref, *, image: str
+def inputs(
+    context: Context, endpoint: InferenceEndpoint, *, image: str, chat_template: str | None
 ) -> Inputs:
-    """Return what rendering needs besides the spec. Raises ReferenceNotFoundError and ApiErrors."""
+    """Return what rendering needs besides the spec."""
     generation = endpoint.spec.engine.key_generation
     return Inputs(
         image=image,
         engine_key=keys.engine_key(context.root_key, endpoint.uid, generation),
         gateway_host=context.settings.gateway_host,
         defaults=_engine_defaults(context.settings),
-        chat_template=await _referenced_template(context, endpoint, owner),
+        chat_template=chat_template,
     )
 
 
-async def _referenced_template(
-    context: Context, endpoint: InferenceEndpoint, owner: Ref
-) -> str | None:
-    """Return the text of the ConfigMap that the spec refers to, from now on whenever it changes."""
+@dataclass(frozen=True)
+class Template:
+    """The text of a chat template, and the object that it is of; both None where there is none."""
+
+    text: str | None = None
+    source: Live | None = None
+
+
+async def referenced_template(context: Context, endpoint: InferenceEndpoint, by: Ref) -> Template:
+    """Return what the spec refers to, and have ``by`` woken from now on whenever it changes.
+
+    Raises ReferenceNotFoundError and ApiErrors.
+    """
     template = endpoint.spec.model.chat_template
-    given = template and template.config_map_ref
-    if not given:
-        context.cluster.release(owner)
-        return None
-    ref = Ref(CONFIG_MAP, owner.namespace, given.name)
-    found = await context.cluster.referenced(ref, by=owner)
-    text = found and found.object.get("data", {}).get(given.key)
+    given = template.config_map_ref if template else None
+    if given is None:
+        context.cluster.release(by)
+        return Template()
+    ref = Ref(CONFIG_MAP, by.namespace, given.name)
+    found = await context.cluster.referenced(ref, by=by)
+    if found is None:
+        raise _not_found(f"{ref} does not exist")
+    text = found.object.get("data", {}).get(given.key)
     if not text:
-        missing = f"has no text under the key {given.key}" if found else "does not exist"
-        raise ReferenceNotFoundError(
-            f"spec.model.chatTemplate.configMapRef: {ref} {missing}; create it, or correct the"
-            " reference"
-        )
-    return str(text)
+        raise _not_found(f"{ref} has no text under the key {given.key}")
+    return Template(text, found)
+
+
+def _not_found(what: str) -> ReferenceNotFoundError:
+    return ReferenceNotFoundError(
+        f"spec.model.chatTemplate.configMapRef: {what}; create it, or correct the reference"
+    )
 
 
 def _engine_defaults(settings: Settings) -> EngineDefaults:

@@ -46,5 +46,8 @@ MANAGED_KINDS: Final = tuple(kind for kind in RESOURCES if kind not in OWN_KINDS
 LABELLED: Final = (POD, CLAIM)
 """What may be an endpoint's without a reference to it: its label says so."""
 
-READ_BY_PODS: Final = (CONFIG_MAP, SECRET, CLAIM)
+CONTENT: Final = (CONFIG_MAP, SECRET)
+"""What is named by its content: another content is another object."""
+
+READ_BY_PODS: Final = (*CONTENT, CLAIM)
 """What a pod's template names, and a container that starts again reads once more."""

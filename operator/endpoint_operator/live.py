@@ -52,6 +52,7 @@ class Live:
     """An object as it was last seen; ``slim`` makes it.
 
     ``endpoint``: the name of the endpoint whose label it bears.
+    ``born``: when an endpoint was created.
     ``calls``: the names by which clients call an endpoint, as its status tells the gateway.
     ``owns_replicas``: our applied set has ``spec.replicas``, so leaving it out would remove it.
     ``applied``: our field manager has applied the object, so we made it or took it over.
@@ -67,6 +68,7 @@ class Live:
     deleting: bool
     controller: Owner | None
     endpoint: str
+    born: str
     calls: tuple[str, ...]
     owns_replicas: bool
     applied: bool
@@ -116,7 +118,8 @@ def slim(obj: Object) -> Live:
         deleting="deletionTimestamp" in meta,
         controller=_controller(meta, ref.namespace),
         endpoint=sys.intern(meta.get("labels", {}).get(names.ENDPOINT, "")),
-        calls=_calls(status or {}) if ref.kind == INFERENCE_ENDPOINT else (),
+        born=meta.get("creationTimestamp", "") if ref.kind == INFERENCE_ENDPOINT else "",
+        calls=calls(ref, status or {}) if ref.kind == INFERENCE_ENDPOINT else (),
         owns_replicas=any(map(_has_replicas, ours)),
         applied=bool(ours),
         wanted=_packed(_wanted(body)),
@@ -164,8 +167,11 @@ def _only(keys: Iterable[str], source: Object) -> Object:
     return {key: source[key] for key in keys if key in source}
 
 
-def _calls(status: Object) -> tuple[str, ...]:
-    return (*status.get("servedNames", ()), *status.get("adapters", ()))
+def calls(endpoint: Ref, status: Object) -> tuple[str, ...]:
+    """Return the names by which clients call an endpoint of this status: its own is one of them."""
+    served = status.get("servedNames", ())
+    names_of_all = (endpoint.name, *served, *status.get("adapters", ())) if served else ()
+    return tuple(dict.fromkeys(names_of_all))
 
 
 def _controller(meta: Object, namespace: str) -> Owner | None:

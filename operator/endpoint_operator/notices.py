@@ -26,6 +26,7 @@ QUIET: Final = frozenset(
         status.STARTING,
         status.NO_REPLICAS,
         status.SUSPENDED,
+        status.PREDECESSOR_GOING,
     }
 )
 """Reasons of a condition that is False without anything being wrong."""

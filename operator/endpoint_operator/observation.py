@@ -6,15 +6,20 @@ It asks the API server only where a diagnosis needs a pod's events.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from endpoint_operator import names, status
+from endpoint_operator.claimants import Age
 from endpoint_operator.conditions import Finding, no
 from endpoint_operator.context import Context
 from endpoint_operator.diagnosis import Diagnosis, diagnose
 from endpoint_operator.kinds import DEPLOYMENT, POD
 from endpoint_operator.live import Live, Object, Ref
+from kube_api import ApiError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,11 @@ async def _diagnose(context: Context, endpoint: Ref, deployment: Object | None) 
     found = diagnose(deployment, pods, now=now)
     if found.ask is None:
         return found
-    warnings = await context.cluster.warnings_of(found.ask)
+    try:
+        warnings = await context.cluster.warnings_of(found.ask)
+    except ApiError as error:  # all else that is known is to be said nevertheless
+        logger.warning("what was reported of a pod of %s is not known: %s", endpoint, error)
+        warnings = []
     return diagnose(deployment, pods, now=now, warnings=warnings)
 
 
@@ -67,20 +76,11 @@ def _is_replica(pod: Live) -> bool:
     return pod.controller is not None and pod.controller.name.startswith(f"{made_by}-")
 
 
-def rivals(context: Context, owner: Live, calls: Iterable[str]) -> list[Live]:
-    """Return the other endpoints that clients call by one of these names."""
-    found = (context.cluster.called(owner.ref.namespace, call) for call in calls)
-    return [other for others in found for other in others if other.ref != owner.ref]
-
-
 def _routed(context: Context, owner: Live, calls: Iterable[str]) -> Finding:
-    """Say whether requests for the endpoint's names reach it; the gateway has the same rule."""
-    taken = [
-        f"{call} (of {other.ref.name})"
-        for call in calls
-        for other in rivals(context, owner, [call])
-        if _age(other) < _age(owner)
-    ]
+    """Say whether requests for the endpoint's names reach it."""
+    age = Age.of(owner)
+    holders = ((call, context.cluster.holder(owner.ref.namespace, call)) for call in calls)
+    taken = [f"{call} (of {older.name})" for call, older in holders if older and older < age]
     if not taken:
         return status.ROUTE
     return no(
@@ -88,7 +88,3 @@ def _routed(context: Context, owner: Live, calls: Iterable[str]) -> Finding:
         f"An older endpoint has the name {', '.join(taken)}: requests for it go there. Choose"
         " another one in spec.model, or call this endpoint by its own path.",
     )
-
-
-def _age(live: Live) -> tuple[str, str]:
-    return live.object["metadata"].get("creationTimestamp", ""), live.ref.name

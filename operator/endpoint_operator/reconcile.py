@@ -7,6 +7,7 @@ nothing. ``controller`` calls it, for one endpoint never twice at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from endpoint_operator import facts, names, status
@@ -19,24 +20,26 @@ from endpoint_operator.errors import (
     InvalidObjectError,
     NameTakenError,
     OwnerGoneError,
+    PredecessorError,
     ReferenceNotFoundError,
     RenderError,
 )
 from endpoint_operator.kinds import CLAIM
-from endpoint_operator.live import Live, Ref, ref_of
+from endpoint_operator.live import Live, Ref
 from endpoint_operator.notices import event, notices
-from endpoint_operator.observation import observe, rivals, workload
+from endpoint_operator.observation import observe, workload
 from endpoint_operator.settled import shape
 from endpoint_operator.upgrades import holds_slot, plan
 from kube_api import Forbidden, Invalid
 
 LOOK_AGAIN_SECONDS: Final = 30.0
-"""For what stands in the way and is not watched: somebody's object, a policy, a quota."""
+"""At first, for what stands in the way and isn't watched: somebody's object, a policy, a quota."""
 
 _REASONS: Final = {
     InvalidObjectError: status.INVALID_SPEC,
     ReferenceNotFoundError: status.REFERENCE_NOT_FOUND,
     NameTakenError: status.NAME_CONFLICT,
+    PredecessorError: status.PREDECESSOR_GOING,
     RenderError: status.OPERATOR_FAULT,
 }
 _REFUSALS: Final[tuple[type[Exception], ...]] = (*_REASONS, Invalid, Forbidden)
@@ -49,10 +52,9 @@ async def reconcile_endpoint(context: Context, ref: Ref) -> Outcome:
     if live is None or live.deleting:
         return _gone(context, ref)
     try:
-        verdict = await _enforce(context, live)
+        return await _report(context, live, await _enforce(context, live))
     except OwnerGoneError:
         return _gone(context, ref)
-    return await _report(context, live, verdict)
 
 
 def _gone(context: Context, ref: Ref) -> Outcome:
@@ -64,7 +66,10 @@ def _gone(context: Context, ref: Ref) -> Outcome:
 
 async def _enforce(context: Context, live: Live) -> Verdict:
     """Apply the spec, or say why it is not in force; then whatever runs stays as it is."""
-    if known := context.settled.recall(live.ref, _shape(context, live)):
+    referenced = context.cluster.last_referenced(live.ref)
+    if known := context.settled.recall(
+        live.ref, _shape(context, live, _children(context, live), referenced=referenced)
+    ):
         return known
     try:
         return await _apply(context, live)
@@ -76,24 +81,25 @@ def _refusal(error: Exception) -> Verdict:
     """Say why a spec is not in force, and look again where no watch reports that it could be."""
     if isinstance(error, Invalid | Forbidden):
         return Verdict(status.refused(error.message), again_after=LOOK_AGAIN_SECONDS)
-    again_after = LOOK_AGAIN_SECONDS if isinstance(error, NameTakenError) else None
+    unwatched = isinstance(error, NameTakenError | PredecessorError)
+    again_after = LOOK_AGAIN_SECONDS if unwatched else None
     return Verdict(no(_REASONS[type(error)], str(error)), again_after=again_after)
 
 
 async def _apply(context: Context, live: Live) -> Verdict:
     endpoint = parse_endpoint(live.object)
+    template = await facts.referenced_template(context, endpoint, live.ref)
     found = workload(context, live)
     deployment = found.object if found else None
     said = facts.facts(context, endpoint, live, deployment)
-    inputs = await facts.inputs(context, endpoint, live.ref, image=said.image)
-    desired = desired_objects(endpoint, inputs)
-    planned = plan(context.slots, live.ref, deployment, desired)
-    await converge(context.cluster, live, planned.desired, leave=planned.leave)
+    inputs = facts.inputs(context, endpoint, image=said.image, chat_template=template.text)
+    planned = plan(context.slots, live.ref, deployment, desired_objects(endpoint, inputs))
+    left = await converge(context.cluster, live, planned.desired, leave=planned.leave)
     await _scale(context, live, endpoint)
     verdict = Verdict(facts.acceptance(endpoint), said, upgrade_waiting=planned.waiting)
-    left = {child.ref for child in _children(context, live)}
-    if left == {ref_of(child) for child in planned.desired}:
-        context.settled.remember(live.ref, _shape(context, live), verdict)
+    # of what was compared, not of what is there by now: that has been looked at by nobody
+    compared = _shape(context, live, left, referenced=template.source)
+    context.settled.remember(live.ref, compared, verdict)
     return verdict
 
 
@@ -103,8 +109,10 @@ def _children(context: Context, live: Live) -> list[Live]:
     return [*context.cluster.owned_by(live), *unowned]
 
 
-def _shape(context: Context, live: Live) -> int:
-    return shape(live, _children(context, live), root_key=context.root_key)
+def _shape(
+    context: Context, live: Live, children: Iterable[Live], *, referenced: Live | None
+) -> int:
+    return shape(live, children, referenced=referenced, root_key=context.root_key)
 
 
 async def _scale(context: Context, live: Live, endpoint: InferenceEndpoint) -> None:
@@ -118,22 +126,22 @@ async def _scale(context: Context, live: Live, endpoint: InferenceEndpoint) -> N
 async def _report(context: Context, live: Live, verdict: Verdict) -> Outcome:
     """Write the endpoint's status, if it says anything new; return what that leaves to be done."""
     said = verdict.facts
-    calls = (*said.served_names, *said.adapters) if said else live.calls
-    seen = await observe(context, live, calls, upgrade_waiting=verdict.upgrade_waiting)
+    names_of_all = (live.ref.name, *said.served_names, *said.adapters) if said else live.calls
+    seen = await observe(context, live, names_of_all, upgrade_waiting=verdict.upgrade_waiting)
     body, now = live.object, context.now()
     computed = status.endpoint_status(
         body, seen.observation, accepted=verdict.finding, facts=said, now=now
     )
-    if changed := changes(body, computed):
-        await context.cluster.write_status(live, changed)
+    changed = changes(body, computed)
+    if changed and await context.cluster.write_status(live, changed):
         instance = context.settings.identity or names.MANAGER
         for notice in notices(live.status, computed):
             context.cluster.post(event(body, notice, now=now, instance=instance))
     pauses = [pause for pause in (verdict.again_after, seen.again_after) if pause is not None]
-    renamed = rivals(context, live, set(live.calls) ^ set(calls))
     return Outcome(
         again_after=min(pauses, default=None),
-        then=(*(other.ref for other in renamed), *_turn_over(context, live, seen.observation)),
+        refused=verdict.again_after is not None,
+        then=_turn_over(context, live, seen.observation),
     )
 
 

@@ -19,7 +19,8 @@ from kube_api import ApiError, KubeClient, Unavailable, watch
 
 logger = logging.getLogger(__name__)
 
-FIRST_ANSWER_SECONDS: Final = 10.0
+FIRST_ANSWER_SECONDS: Final = 1.0
+"""How long a worker is held up; who asks is to ask again."""
 
 
 @dataclass
@@ -63,9 +64,16 @@ class References:
         except TimeoutError as error:
             raise Unavailable(0, f"no answer about {ref} yet") from error
         if followed.refusal:
-            self._followed.pop(ref, None)  # the next who asks tries again
+            if self._followed.get(ref) is followed:
+                del self._followed[ref]  # the next who asks tries again
             raise followed.refusal
         return followed.live
+
+    def last(self, by: Ref) -> Live | None:
+        """Return what was last seen of the object that another refers to."""
+        ref = self._referred.get(by)
+        followed = self._followed.get(ref) if ref else None
+        return followed.live if followed else None
 
     def release(self, by: Ref) -> None:
         """Take note that an object refers to nothing any more."""

@@ -15,9 +15,15 @@ from endpoint_operator.live import Live, Ref
 Known = TypeVar("Known")
 
 
-def shape(owner: Live, children: Iterable[Live], *, root_key: bytes) -> int:
-    """Return a number for what is wanted of an owner and its children, whatever their status."""
-    return hash((root_key, owner.wanted, *((child.ref, child.wanted) for child in children)))
+def shape(
+    owner: Live, children: Iterable[Live], *, referenced: Live | None, root_key: bytes
+) -> int:
+    """Return a number for what is wanted of an owner and its children, whatever their status.
+
+    ``referenced`` is what the owner refers to.
+    """
+    seen = frozenset((child.ref, child.wanted) for child in children)
+    return hash((root_key, owner.wanted, referenced and referenced.wanted, seen))
 
 
 class Settled(Generic[Known]):

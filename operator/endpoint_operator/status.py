@@ -32,6 +32,7 @@ VALID: Final = "Valid"
 UNPINNED_IMAGE: Final = "UnpinnedImage"
 INVALID_SPEC: Final = "InvalidSpec"
 NAME_CONFLICT: Final = "NameConflict"
+PREDECESSOR_GOING: Final = "PredecessorGoing"
 REFERENCE_NOT_FOUND: Final = "ReferenceNotFound"
 REFUSED_BY_CLUSTER: Final = causes.REFUSED_BY_CLUSTER
 OPERATOR_FAULT: Final = "OperatorFault"

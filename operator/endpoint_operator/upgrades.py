@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from endpoint_operator import names
-from endpoint_operator.kinds import CONFIG_MAP, SECRET
+from endpoint_operator.kinds import CONTENT
 from endpoint_operator.live import Object, Ref, ref_of
 
 ROLLED_OUT: Final = "NewReplicaSetAvailable"
@@ -55,7 +55,7 @@ def plan(slots: Slots, endpoint: Ref, live: Object | None, desired: Sequence[Obj
         return Plan([*others, _marked(deployment)])
     if not done:
         slots.leave(endpoint)
-    kept = [child for child in others if child["kind"] not in (CONFIG_MAP, SECRET)]
+    kept = [child for child in others if child["kind"] not in CONTENT]
     return Plan(kept, leave=[ref_of(deployment)])
 
 

@@ -62,7 +62,12 @@ class WorkQueue(Generic[Key]):
         self._timers[key] = self._later(seconds, lambda: self._due(key))
 
     def retry(
-        self, key: Key, *, at_least: float = 0, at_most: float = LONGEST_PAUSE_SECONDS
+        self,
+        key: Key,
+        *,
+        first: float = FIRST_PAUSE_SECONDS,
+        at_least: float = 0,
+        at_most: float = LONGEST_PAUSE_SECONDS,
     ) -> float:
         """Have a failed key worked on again; return after how many seconds that will be.
 
@@ -70,7 +75,7 @@ class WorkQueue(Generic[Key]):
         """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 32), at_most)
+        longest = min(first * 2.0 ** min(failures, 32), at_most)
         pause = max(at_least, longest * (0.5 + self._scatter() / 2))
         self.add_after(key, pause)
         return pause

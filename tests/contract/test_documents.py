@@ -17,14 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_gateway import discovery, objects
-from endpoint_gateway.catalog import Endpoint, Keyring
+from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring
+from endpoint_gateway.routing import find_model
 from endpoint_operator import keyring, keys, names, status
 from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
+from endpoint_operator.claimants import Claimants
 from endpoint_operator.conditions import Finding
 from endpoint_operator.desired import desired_objects
 from endpoint_operator.errors import RootKeyError
 from endpoint_operator.keys import Held, RootKey
-from helpers import golden
+from endpoint_operator.live import slim
+from helpers import builders, golden
 from helpers.tree import ROOT
 
 RELEASE_NAMESPACE = "vllm-system"
@@ -272,3 +275,27 @@ def test_no_endpoint_can_have_the_name_of_one_of_the_gateways_paths() -> None:
 def test_the_gateways_service_port_is_the_one_that_endpoints_lead_to() -> None:
     service = children()["Service", "qwen"]
     assert [port["port"] for port in service["spec"]["ports"]] == [names.GATEWAY_PORT] == [80]
+
+
+NAMES = st.sampled_from(["qwen", "llama", "granite"])
+STATUSES = st.fixed_dictionaries(
+    {"servedNames": st.lists(NAMES, max_size=2), "adapters": st.lists(NAMES, max_size=1)}
+)
+FLEETS = st.dictionaries(NAMES, st.tuples(st.integers(1, 2), STATUSES), max_size=3)
+
+
+@given(fleet=FLEETS, model=NAMES)
+def test_a_name_leads_where_the_operator_says_that_it_leads(
+    fleet: dict[str, tuple[int, dict[str, list[str]]]], model: str
+) -> None:
+    claimants, read = Claimants(), []
+    for name, (day, said) in fleet.items():
+        body = builders.endpoint(name) | {"status": said}
+        body["metadata"]["creationTimestamp"] = f"2026-01-0{day}T00:00:00Z"
+        claimants.replace(None, slim(body))
+        if described := objects.parse_endpoint(body):
+            read.append(described.endpoint)
+    key = Key(b"", "team-a", "all")
+    found = find_model(Catalog.of(read), key, model)
+    holder = claimants.holder("team-a", model)
+    assert (found and found.name) == (holder and holder.name)

@@ -276,9 +276,9 @@ class Mortal(MemoryCluster):
             self._count()
         return live
 
-    async def write_status(self, live: Live, changed: Object) -> None:
+    async def write_status(self, live: Live, changed: Object) -> bool:
         self._count()
-        await super().write_status(live, changed)
+        return await super().write_status(live, changed)
 
     def _count(self) -> None:
         if self.lives_for == 0:

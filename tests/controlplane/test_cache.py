@@ -138,14 +138,17 @@ def test_a_claim_that_outlives_its_endpoint_is_kept(manager: str, *, kept: bool)
     assert (cache.labelled("PersistentVolumeClaim", owner().ref) == [claim]) is kept
 
 
-def test_endpoints_are_found_by_what_they_are_called() -> None:
-    def endpoint(version: int, *calls: str) -> Live:
-        body = builders.endpoint() | {"status": {"servedNames": list(calls)}}
-        return slim(body | {"metadata": body["metadata"] | {"resourceVersion": str(version)}})
-
+def test_an_answer_that_is_later_than_the_deletion_brings_nothing_back() -> None:
     cache = Cache()
-    cache.put(endpoint(1, "a", "b"))
-    assert cache.called("team-a", "b") == [endpoint(1, "a", "b")]
-    assert cache.called("team-b", "b") == []
-    cache.put(endpoint(2, "a"))
-    assert cache.called("team-a", "b") == []
+    cache.put(service(1))
+    cache.observe("DELETED", service(7))
+    assert not cache.put(service(5))
+    assert cache.get(REF) is None
+    assert cache.put(service(9))  # it only had lost our label, and has it again
+
+
+def test_the_end_of_an_object_of_ours_is_news_to_who_only_asked_before() -> None:
+    cache = Cache()
+    cache.put(owner())
+    cache.remove(owner())
+    assert cache.observe("DELETED", owner())

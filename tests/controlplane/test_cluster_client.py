@@ -11,6 +11,7 @@ from aiohttp import web
 
 from endpoint_operator import names
 from endpoint_operator.cluster import ApiCluster
+from endpoint_operator.errors import OwnerGoneError
 from endpoint_operator.live import Live, Ref
 from helpers import builders
 from helpers.scripted_api import Reply, ScriptedApi, answer, failure, scripted_api
@@ -70,7 +71,7 @@ async def test_the_answer_to_a_status_write_is_known_before_its_event(played: Pl
     script, cluster = played
     live = observed(cluster, endpoint(10))
     script.others.append(answer(endpoint(11)))
-    await cluster.write_status(live, {"url": "x"})
+    assert await cluster.write_status(live, {"url": "x"})
     assert script.bodies[-1] == {"metadata": {"resourceVersion": "10"}, "status": {"url": "x"}}
     assert cluster.observe("MODIFIED", endpoint(11)) is None
 
@@ -114,7 +115,7 @@ async def test_a_status_that_is_refused_is_said_and_not_tried_for_ever(
     script, cluster = played
     live = observed(cluster, endpoint(10))
     script.others.append(failure(422, "status.url: Too long"))
-    await cluster.write_status(live, {"url": "x"})
+    assert not await cluster.write_status(live, {"url": "x"})
     (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "InferenceEndpoint team-a/qwen" in line.getMessage()
     assert "status.url: Too long" in line.getMessage()
@@ -138,14 +139,22 @@ async def test_only_what_our_watch_will_report_is_remembered(
     assert (cluster.get(CONFIG) is not None) is managed
 
 
-async def test_a_status_of_something_deleted_is_no_failure_and_makes_it_forgotten(
-    played: Played,
-) -> None:
+async def test_a_status_of_something_deleted_makes_it_forgotten(played: Played) -> None:
     script, cluster = played
     live = observed(cluster, endpoint(10))
     script.others.append(failure(404))
-    await cluster.write_status(live, {"url": "x"})
+    with pytest.raises(OwnerGoneError):
+        await cluster.write_status(live, {"url": "x"})
     assert cluster.get(ENDPOINT) is None
+    assert cluster.observe("DELETED", endpoint(12)) is not None
+
+
+async def test_nothing_is_refused_where_the_namespace_is_going(played: Played) -> None:
+    script, cluster = played
+    going = "unable to create new content in namespace team-a because it is being terminated"
+    script.others.append(failure(403, going))
+    with pytest.raises(OwnerGoneError):
+        await cluster.apply(config(5), over=None)
 
 
 async def test_the_warnings_about_a_pod_are_asked_for_by_its_uid(played: Played) -> None:
@@ -221,10 +230,11 @@ async def test_a_new_child_takes_no_others_place(played: Played) -> None:
 async def test_a_changed_child_takes_no_others_place(played: Played, refusal: Reply) -> None:
     script, cluster = played
     over = observed(cluster, config(5))
-    script.others.append(refusal)
+    script.others += [refusal, failure(404)]
     with pytest.raises(Conflict):
         await cluster.apply(unnumbered(config(5)), over=over)
-    assert script.bodies[-1]["metadata"]["uid"] == "c"
+    assert script.bodies[0]["metadata"]["uid"] == "c"
+    assert cluster.get(CONFIG) is None  # its watch may never tell
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ async def test_what_was_lost_in_a_gap_is_told_by_name_and_identity() -> None:
             async for event in watch(client, WIDGETS):
                 if event.type == "DELETED":
                     break
-        meta = {"namespace": "default", "name": "a", "uid": "a", "resourceVersion": "3"}
+        meta = {"namespace": "default", "name": "a", "uid": "a", "resourceVersion": "9"}
         assert event.object == {"apiVersion": "example.dev/v1", "kind": "Widget", "metadata": meta}
 
 

@@ -65,7 +65,7 @@ def test_of_a_pod_only_what_a_diagnosis_reads_is_kept() -> None:
 
 def test_an_endpoint_is_called_by_what_its_status_says() -> None:
     said = {"servedNames": ["a", "b"], "adapters": ["c"]}
-    assert slim(builders.endpoint() | {"status": said}).calls == ("a", "b", "c")
+    assert slim(builders.endpoint() | {"status": said}).calls == (*("qwen", "a", "b", "c"),)
     assert slim(builders.endpoint()).calls == ()
 
 

@@ -269,7 +269,9 @@ async def test_children_of_a_predecessor_are_not_taken_over(settled: Story) -> N
     settled.cluster.put(builders.endpoint(uid="successor"))
     await settled.reconcile()
     assert settled.writes == [("status", ENDPOINT)]
-    assert settled.condition("Accepted")["reason"] == "NameConflict"
+    assert settled.condition("Accepted")["reason"] == "PredecessorGoing"
+    assert "Deployment team-a/qwen-engine" in settled.condition("Accepted")["message"]
+    assert settled.cluster.posted == []
 
 
 async def test_what_the_api_server_refuses_is_said_and_tried_again(new: Story) -> None:
@@ -277,6 +279,33 @@ async def test_what_the_api_server_refuses_is_said_and_tried_again(new: Story) -
     assert await new.reconcile() == 30
     assert new.condition("Accepted")["reason"] == "RefusedByCluster"
     assert "spec.template: Invalid value" in new.condition("Accepted")["message"]
+
+
+async def test_what_others_have_to_mend_is_looked_at_less_and_less_often(new: Story) -> None:
+    new.cluster.refusals[DEPLOYMENT] = Forbidden(403, "exceeded quota")
+    outcome = await reconcile_endpoint(new.context, ENDPOINT)
+    assert (outcome.again_after, outcome.refused) == (30, True)
+    new.cluster.refusals.clear()
+    assert not (await reconcile_endpoint(new.context, ENDPOINT)).refused
+
+
+async def test_configurations_of_edits_that_are_refused_do_not_pile_up(settled: Story) -> None:
+    settled.roll_out()
+    settled.cluster.refusals[DEPLOYMENT] = Invalid(422, "spec.template: Invalid value")
+    for size in (1, 2, 3):
+        settled.cluster.edit(ENDPOINT, engine={"config": {"max-num-seqs": size}})
+        await settled.reconcile()
+    configs = settled.cluster.of_this_kind("ConfigMap")
+    assert len(configs) == 2
+    assert settled.mounted.name in {each["metadata"]["name"] for each in configs}
+    assert settled.cluster.stored(BUDGET)
+
+
+async def test_a_status_that_is_not_taken_is_not_announced(settled: Story) -> None:
+    settled.cluster.takes_status = False
+    settled.cluster.put(unschedulable_pod(settled))
+    await settled.reconcile()
+    assert settled.cluster.posted == []
 
 
 async def test_a_new_endpoint_costs_no_reads(new: Story) -> None:
@@ -462,6 +491,11 @@ async def test_events_of_a_pod_are_read_only_where_nothing_else_can_tell(settled
     assert await settled.reconcile() == 60
     assert settled.condition("Ready")["reason"] == "ConfigurationMissing"
 
+    settled.cluster.unreadable[Ref("Event")] = Forbidden(403, "events is forbidden")
+    settled.cluster.edit(ENDPOINT, replicas=5)
+    assert await settled.reconcile() == 60
+    assert settled.condition("Accepted")["observedGeneration"] == 2
+
 
 async def test_an_endpoint_is_suspended_and_comes_back_as_it_was(settled: Story) -> None:
     settled.cluster.edit(ENDPOINT, suspended=True)
@@ -499,14 +533,14 @@ async def test_of_two_endpoints_with_one_name_the_older_has_it(settled: Story) -
     assert settled.condition("Routed")["status"] == "True"
 
 
-async def test_a_new_name_wakes_those_who_have_it_too(new: Story) -> None:
+async def test_a_new_name_wakes_those_who_lose_it(new: Story) -> None:
     younger = Ref("InferenceEndpoint", "team-a", "younger")
     said = {"servedNames": ["Qwen/Qwen2.5-7B-Instruct"]}
     new.cluster.put(builders.endpoint("younger", uid="uid-2") | {"status": said})
-    outcome = await reconcile_endpoint(new.context, ENDPOINT)
-    assert outcome.then == (younger,)
-    outcome = await reconcile_endpoint(new.context, ENDPOINT)
-    assert outcome.then == ()
+    await new.reconcile()
+    assert new.cluster.affected() == {younger}
+    await new.reconcile()
+    assert new.cluster.affected() == set()
 
 
 TEMPLATE = Ref("ConfigMap", "team-a", "templates")
@@ -530,6 +564,28 @@ async def test_a_chat_template_of_a_config_map_is_rendered_and_followed(settled:
     settled.cluster.edit(ENDPOINT, model=model)
     await settled.reconcile()
     assert settled.cluster.referred == {}
+
+
+async def test_what_changes_while_it_is_rendered_is_rendered_again(settled: Story) -> None:
+    settled.cluster.put(templates(chat="old"), seen=False)
+    model = settled.cluster.stored(ENDPOINT)["spec"]["model"]
+    settled.cluster.edit(ENDPOINT, model=model | {"chatTemplate": REFERENCE})
+    settled.cluster.before_write = lambda: settled.cluster.put(templates(chat="new"), seen=False)
+    await settled.reconcile()
+    await settled.reconcile()
+    files = settled.cluster.stored(settled.mounted)["data"]
+    assert files["chat-template.jinja"] == "new"
+
+
+async def test_what_drifts_while_others_are_written_is_healed(settled: Story) -> None:
+    def drift() -> None:
+        settled.cluster.edit(GATEWAY_SERVICE, ports=[])
+
+    settled.cluster.edit(ENDPOINT, engine={"image": "x:2"})
+    settled.cluster.before_write = drift
+    await settled.reconcile()
+    await settled.reconcile()
+    assert settled.cluster.stored(GATEWAY_SERVICE)["spec"]["ports"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from kube_api import Forbidden
 Object = dict[str, Any]
 
 TEMPLATE = Ref("ConfigMap", "team-a", "templates")
-OTHER = Ref("ConfigMap", "team-a", "other")
 QWEN, LLAMA = (Ref("InferenceEndpoint", "team-a", name) for name in ("qwen", "llama"))
 
 
@@ -73,14 +72,17 @@ async def test_a_change_is_told_to_all_who_refer_to_it(followed: Followed) -> No
     assert len([each for each in script.requests if "watch" not in each.query]) == 1
 
 
-async def test_who_refers_to_something_else_is_told_no_more(followed: Followed) -> None:
+async def test_who_refers_to_it_no_more_is_told_no_more(followed: Followed) -> None:
     script, references, told = followed
-    script.lists += [found(), found()]
-    await references.get(TEMPLATE, by=QWEN)
-    await references.get(OTHER, by=QWEN)
-    script.lists.append(found(config_map(7)))
-    assert await references.get(TEMPLATE, by=LLAMA) is not None
+    script.lists.append(found())
+    for user in (QWEN, LLAMA):
+        await references.get(TEMPLATE, by=user)
+    references.release(QWEN)
+    script.watches.append(changes(("ADDED", config_map(6))))
+    assert await told.get() == LLAMA
     assert told.empty()
+    assert references.last(LLAMA) is not None
+    assert references.last(QWEN) is None
 
 
 async def test_a_refusal_is_said_and_asked_for_again(followed: Followed) -> None:

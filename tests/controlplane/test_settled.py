@@ -17,20 +17,28 @@ def child(version: str = "1", **fields: Any) -> Live:
 OWNER = slim(builders.endpoint())
 
 
-def shape_of(owner: Live, *children: Live, root_key: bytes = b"k") -> int:
-    return shape(owner, children, root_key=root_key)
+def shape_of(
+    owner: Live, *children: Live, root_key: bytes = b"k", referenced: Live | None = None
+) -> int:
+    return shape(owner, children, root_key=root_key, referenced=referenced)
 
 
 def test_a_status_changes_no_shape() -> None:
     assert shape_of(OWNER, child()) == shape_of(OWNER, child("2", status={"ready": 1}))
 
 
-def test_a_spec_a_child_or_the_root_key_changes_the_shape() -> None:
+def test_the_order_of_children_changes_no_shape() -> None:
+    first, second = child(), child(spec={"type": "ClusterIP"})
+    assert shape_of(OWNER, first, second) == shape_of(OWNER, second, first)
+
+
+def test_whatever_is_wanted_changes_the_shape() -> None:
     before = shape_of(OWNER, child())
     assert shape_of(slim(builders.endpoint(replicas=2)), child()) != before
     assert shape_of(OWNER, child(spec={"type": "ClusterIP"})) != before
     assert shape_of(OWNER) != before
     assert shape_of(OWNER, child(), root_key=b"other") != before
+    assert shape_of(OWNER, child(), referenced=child()) != before
 
 
 def test_what_was_found_counts_for_this_shape_only() -> None:

@@ -139,3 +139,9 @@ async def test_a_worker_that_gives_up_waiting_loses_no_key(queue: WorkQueue[str]
     assert await is_idle(queue)
     queue.add("a")
     assert await queue.get() == "a"
+
+
+async def test_pauses_of_what_waits_for_people_begin_later(
+    queue: WorkQueue[str],
+) -> None:
+    assert [queue.retry("a", first=30) for _ in range(5)] == [30, 60, 120, 240, 300]

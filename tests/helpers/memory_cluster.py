@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from endpoint_operator.cache import Cache
+from endpoint_operator.claimants import Age
 from endpoint_operator.context import Context
+from endpoint_operator.errors import OwnerGoneError
 from endpoint_operator.live import Live, Object, Ref, ref_of, slim
 from kube_api import ApiError, Conflict
 
@@ -32,6 +34,8 @@ class MemoryCluster:
         self.warnings: dict[str, list[Object]] = {}
         self.refusals: dict[Ref, ApiError] = {}
         self.unreadable: dict[Ref, ApiError] = {}
+        self.before_write: Callable[[], object] = lambda: None
+        self.takes_status = True
         self.closed: set[str] = set()
         for obj in objects:
             self.put(obj)
@@ -86,9 +90,13 @@ class MemoryCluster:
         """Return what was last seen of the pods or claims that bear an endpoint's label."""
         return self._cache.labelled(kind, endpoint)
 
-    def called(self, namespace: str, name: str) -> list[Live]:
-        """Return the endpoints that clients call by a name."""
-        return self._cache.called(namespace, name)
+    def holder(self, namespace: str, name: str) -> Age | None:
+        """Return the endpoint of a namespace to which a name leads."""
+        return self._cache.claimants.holder(namespace, name)
+
+    def affected(self) -> set[Ref]:
+        """Return, once, the endpoints that have a name whose holder changed."""
+        return self._cache.claimants.affected()
 
     def is_closed(self, namespace: str) -> bool:
         """Return whether a test closed a namespace."""
@@ -96,6 +104,8 @@ class MemoryCluster:
 
     async def warnings_of(self, pod: Object) -> list[Object]:
         """Return the Warning events of a pod."""
+        if failure := self.unreadable.get(Ref("Event")):
+            raise failure
         return self.warnings.get(pod["metadata"]["uid"], [])
 
     def post(self, event: Object) -> None:
@@ -106,6 +116,10 @@ class MemoryCluster:
         """Return a user's object as it is now."""
         self.referred[by] = ref
         return self._stored.get(ref)
+
+    def last_referenced(self, by: Ref) -> Live | None:
+        """Return a user's object as it is now."""
+        return self._stored.get(self.referred[by]) if by in self.referred else None
 
     def release(self, by: Ref) -> None:
         """Take note that an object refers to nothing any more."""
@@ -126,6 +140,7 @@ class MemoryCluster:
         ref = ref_of(obj)
         if refusal := self.refusals.get(ref):
             raise refusal
+        self._interfere()
         known = self._stored.get(ref)
         if (known and known.uid) != (over and over.uid):
             raise Conflict(409, "this is another object")
@@ -159,20 +174,28 @@ class MemoryCluster:
         self._applied.get(live.ref, {"spec": {}})["spec"].pop("replicas", None)
         self._cache.put(self._store(obj))
 
-    async def write_status(self, live: Live, changed: Object) -> None:
-        """Set fields of an object's status; one that is gone is forgotten."""
+    async def write_status(self, live: Live, changed: Object) -> bool:
+        """Set fields of an object's status."""
         if refusal := self.refusals.get(live.ref):
             raise refusal
         known = self._stored.get(live.ref)
         if known is None:
             self._cache.remove(live)
-            return
+            raise OwnerGoneError(f"{live.ref} was deleted")
+        if not self.takes_status:
+            return False
         self.writes.append(("status", live.ref))
         if known.version != live.version:
             raise Conflict(409, "the object has been modified")
         obj = known.object
         obj["status"] = obj.get("status", {}) | changed
         self._cache.put(self._store(obj))
+        return True
+
+    def _interfere(self) -> None:
+        """Do once what somebody else does just before a write of ours."""
+        interfere, self.before_write = self.before_write, lambda: None
+        interfere()
 
     def _store(self, obj: Object, *, owns_replicas: bool = False) -> Live:
         self._version += 1
