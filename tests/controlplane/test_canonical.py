@@ -18,6 +18,11 @@ from endpoint_operator.desired.canonical import canonical
         pytest.param({"nodeSelector": {}}, {}, id="an empty map of texts"),
         pytest.param({"hostNetwork": False, "tty": False}, {}, id="false anyway"),
         pytest.param({"hostPort": 0, "initialDelaySeconds": 0}, {}, id="zero anyway"),
+        pytest.param(
+            {"periodSeconds": 0, "timeoutSeconds": 0, "terminationMessagePath": ""},
+            {},
+            id="a default instead",
+        ),
         pytest.param({"a": [{"value": ""}]}, {"a": [{}]}, id="in a list"),
         pytest.param({"requests": {"cpu": 1}}, {"requests": {"cpu": "1"}}, id="a number"),
         pytest.param({"limits": {"cpu": 0.5}}, {"limits": {"cpu": "500m"}}, id="a fraction"),
@@ -37,6 +42,7 @@ def test_what_the_api_server_stores_otherwise_is_written_so(given: Any, stored: 
         {"allowPrivilegeEscalation": False, "automountServiceAccountToken": False},
         {"storageClassName": ""},
         {"labels": {"a": ""}, "annotations": {"b": ""}, "nodeSelector": {"c": ""}},
+        {"terminationGracePeriodSeconds": 0, "defaultMode": 0},
         {"replicas": 0, "weight": 0, "enabled": True},
     ],
 )

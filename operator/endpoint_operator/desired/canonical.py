@@ -33,7 +33,17 @@ QUANTITY: Final = frozenset({"divisor", "sizeLimit"})
 FALSE_ANYWAY: Final = frozenset(
     {"hostIPC", "hostNetwork", "hostPID", "readOnly", "stdin", "stdinOnce", "tty"}
 )
-ZERO_ANYWAY: Final = frozenset({"hostPort", "initialDelaySeconds"})
+ZERO_ANYWAY: Final = frozenset(
+    {
+        "failureThreshold",
+        "hostPort",
+        "initialDelaySeconds",
+        "periodSeconds",
+        "successThreshold",
+        "timeoutSeconds",
+    }
+)
+"""Fields whose zero is as good as nothing; of a probe it stands for a default."""
 SIGNIFICANT_EMPTY: Final = frozenset({"storageClassName"})
 
 
