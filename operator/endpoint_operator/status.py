@@ -75,6 +75,7 @@ class Facts:
 
 
 ACCEPTANCE: Final = yes(VALID, "The spec is valid.")
+SERVES: Final = yes(SERVING, "At least one replica answers requests.")
 NOTHING_WRONG: Final = Diagnosis()
 ROUTE: Final = yes(IN_CATALOG, "The gateway routes every name of the endpoint to it.")
 
@@ -209,7 +210,7 @@ def is_complete(deployment: Object) -> bool:
 
 def _readiness(accepted: Finding, observed: Observation, *, suspended: bool) -> Finding:
     if observed.wanted and observed.ready:
-        return yes(SERVING, "At least one replica answers requests.")
+        return SERVES
     if not accepted.holds:
         return accepted
     if observed.deployment and not observed.wanted:

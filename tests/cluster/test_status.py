@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ Object = dict[str, Any]
 pytestmark = pytest.mark.usefixtures("operator")
 
 CAPTURES = Path(__file__).parents[1] / "controlplane" / "captures" / "pods"
+GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 OTHER_MODEL = {"source": "hf://acme/other"}
 
 
@@ -143,3 +145,32 @@ async def test_describe_tells_what_happened_in_its_order(
 
     reasons = await cluster.until(described, what="the Events")
     assert reasons.index("Unschedulable") < reasons.index("Serving")
+
+
+def shown_in_guide(command: str) -> list[str]:
+    """Return the lines that the guide shows as the output of a command."""
+    output = GUIDE.read_text().partition(f"$ kubectl -n team-a {command}\n")[2]
+    return output.partition("\n```")[0].splitlines()
+
+
+def labels(lines: list[str]) -> set[str]:
+    """Return what stands before the colons, and the heads of tables, with how far in it is."""
+    heads = {" ".join(line.split()) for line in lines if line.split()[:2] == ["Type", "Reason"]}
+    return heads | {line.partition(":")[0] for line in lines if re.match(r" *\w[\w ]*:", line)}
+
+
+async def test_kubectl_prints_what_the_guide_shows(
+    plane: ControlPlane, cluster: LiveCluster, namespace: str
+) -> None:
+    await cluster.create(manifest(namespace))
+    await cluster.eventually(endpoint(namespace), tells("Unschedulable"))
+
+    async def described() -> list[str] | None:
+        lines = plane.kubectl("-n", namespace, "describe", "iep", "qwen").stdout.splitlines()
+        return lines if "Unschedulable" in lines[-1] else None
+
+    for command in ("get iep", "get iep -o wide"):
+        printed = plane.kubectl("-n", namespace, *command.split()).stdout.splitlines()
+        assert shown_in_guide(command)[0].split() == printed[0].split()
+    printed = await cluster.until(described, what="an Event")
+    assert labels(shown_in_guide("describe iep llama")) - labels(printed) == set()

@@ -15,6 +15,7 @@ from endpoint_gateway.metrics import Metrics
 from endpoint_operator import status
 from endpoint_operator.api import options
 from endpoint_operator.diagnosis import Cause, causes
+from endpoint_operator.diagnosis.scheduling import Asked, unschedulable
 from helpers.tree import CHART, PACKAGES, ROOT, modules
 
 TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -83,6 +84,13 @@ def test_which_causes_last_is_documented() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (yes|no) \|", text, re.MULTILINE)
     shown = {reason: lasts == "yes" for reason, lasts in rows}
     assert shown == {reason: Cause(reason, "").lasting for reason in constants(causes)}
+
+
+def test_the_messages_that_the_guide_shows_are_those_that_are_written() -> None:
+    shown = re.findall(r"^    Message: +(.+)$", (ROOT / "docs/guide.md").read_text(), re.MULTILINE)
+    said = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    waits = unschedulable(said, Asked({"nvidia.com/gpu": "4"}, kept=True))
+    assert shown == [waits.message, status.SERVES.message]
 
 
 def test_every_metric_is_documented() -> None:
