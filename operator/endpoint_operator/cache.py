@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from endpoint_operator import names
 from endpoint_operator.claimants import Claimants
-from endpoint_operator.kinds import CLAIM, LABELLED, OWN_KINDS, POD, SECRET
+from endpoint_operator.kinds import INFERENCE_ENDPOINT, OWN_KINDS, POD, SECRET
 from endpoint_operator.live import Live, Ref
 
 Key = TypeVar("Key", bound=Hashable)
@@ -51,8 +51,9 @@ class Cache:
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Live]] = defaultdict(dict)
         self._owned = Index(lambda live: [live.controller] if live.controller else [])
-        self._labelled = Index(lambda live: [_label(live)] if live.ref.kind in LABELLED else [])
-        self._indexes = (self._owned, self._labelled)
+        self._pods = Index(lambda live: [_label(live)] if live.ref.kind == POD else [])
+        self._orphans = Index(lambda live: [_label(live)] if live.is_orphan else [])
+        self._indexes = (self._owned, self._pods, self._orphans)
         self._gone: dict[str, int] = {}  # the version of each deletion, by uid
         self.claimants = Claimants()
 
@@ -68,9 +69,15 @@ class Cache:
         """Return the known objects that an owner controls, in a stable order."""
         return self._found(self._owned.get(owner.as_owner()))
 
-    def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
-        """Return the known pods or claims that bear an endpoint's label."""
-        return self._found(self._labelled.get((kind, endpoint.namespace, endpoint.name)))
+    def pods_of(self, endpoint: Ref) -> list[Live]:
+        """Return the known pods that bear an endpoint's label."""
+        return self._found(self._pods.get((endpoint.namespace, endpoint.name)))
+
+    def orphans_of(self, endpoint: Ref) -> list[Live]:
+        """Return the known objects that were made for an endpoint and that nobody controls."""
+        if endpoint.kind != INFERENCE_ENDPOINT:
+            return []
+        return self._found(self._orphans.get((endpoint.namespace, endpoint.name)))
 
     def observe(self, change: str | None, live: Live) -> bool:
         """Take note of a watch event; return whether it was news that concerns us.
@@ -90,9 +97,11 @@ class Cache:
         kind, owner = live.ref.kind, live.controller
         if kind in (*OWN_KINDS, SECRET):
             return True  # some Secrets of ours have no owner, and an ApiKey can adopt a user's
-        if kind == POD or (kind == CLAIM and owner is None and live.applied):
+        if kind == POD:
             return bool(live.endpoint)
-        return owner is not None and owner.group == names.GROUP and owner.kind in OWN_KINDS
+        if owner is None:
+            return live.is_orphan
+        return owner.group == names.GROUP and owner.kind in OWN_KINDS
 
     def put(self, live: Live) -> bool:
         """Remember an object unless a newer version is known; return whether it was news.
@@ -138,5 +147,5 @@ class Cache:
         return [live for ref in refs if (live := self.get(ref)) is not None]
 
 
-def _label(live: Live) -> tuple[str, str, str]:
-    return live.ref.kind, live.ref.namespace, live.endpoint
+def _label(live: Live) -> tuple[str, str]:
+    return live.ref.namespace, live.endpoint

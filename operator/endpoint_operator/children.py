@@ -14,16 +14,21 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from endpoint_operator import names, status
+from endpoint_operator import status
 from endpoint_operator.api import values
 from endpoint_operator.cluster import Cluster
 from endpoint_operator.drift import covers
-from endpoint_operator.errors import NameTakenError, OwnerGoneError, PredecessorError
+from endpoint_operator.errors import (
+    Fault,
+    InvalidObjectError,
+    NameTakenError,
+    OwnerGoneError,
+    PredecessorError,
+)
 from endpoint_operator.kinds import (
     CLAIM,
     CONTENT,
     DEPLOYMENT,
-    INFERENCE_ENDPOINT,
     MANAGED_KINDS,
     READ_BY_PODS,
 )
@@ -121,11 +126,9 @@ class Claim:
         return live.controller is not None and replace(live.controller, uid=owner.uid) == owner
 
     def _was_made_for(self, live: Live) -> bool:
-        """Return whether an object has only lost its owner: we applied it, for such an endpoint."""
-        if not live.applied or live.controller or self.owner.ref.kind != INFERENCE_ENDPOINT:
-            return False
-        labels = live.object["metadata"].get("labels", {})
-        return bool(labels.get(names.ENDPOINT) == self.owner.ref.name)
+        """Return whether an object of ours has only lost its owner, or its label as well."""
+        unowned = live.applied and live.controller is None
+        return unowned and live.endpoint in ("", self.owner.ref.name)
 
 
 async def require_owner(cluster: Cluster, owner: Live) -> None:
@@ -152,7 +155,7 @@ async def _create(child: Object, claim: Claim) -> Live:
 
 async def _apply_if_different(cluster: Cluster, child: Object, live: Live) -> Live:
     seen = live.object
-    wanted = _not_smaller(_without_replicas(child), seen)
+    wanted = _without_replicas(child) if child["kind"] != CLAIM else _fitting(child, seen)
     if covers(seen, wanted):
         return live
     keeping = _keeping_replicas(wanted, seen) if live.owns_replicas else wanted
@@ -166,14 +169,17 @@ def _without_replicas(child: Object) -> Object:
     return child | {"spec": spec}
 
 
-def _not_smaller(child: Object, seen: Object) -> Object:
-    """Return a claim that asks for no less than it has, and any other child as it is.
+def _fitting(child: Object, seen: Object) -> Object:
+    """Return a claim that asks for no less than it has.
 
     Claims grow, by somebody's hand or under an endpoint before, and the API server refuses to
-    shrink them.
+    shrink them, or to change anything else. Raises InvalidObjectError where that is asked for.
     """
-    if child["kind"] != CLAIM:
-        return child
+    for key, field in (("accessModes", "accessMode"), ("storageClassName", "storageClassName")):
+        wanted, has = child["spec"].get(key), seen["spec"].get(key)
+        if wanted is not None and wanted != has:
+            text = f"{ref_of(child)} was kept with {key} {has}; ask for that, or delete the claim"
+            raise InvalidObjectError([Fault(f"spec.model.cache.{field}", text)])
     sizes = [claim["spec"]["resources"]["requests"]["storage"] for claim in (child, seen)]
     resources = {"requests": {"storage": _larger(*sizes)}}
     return child | {"spec": child["spec"] | {"resources": resources}}
@@ -203,8 +209,12 @@ def _keeping_replicas(child: Object, seen: Object) -> Object:
 async def prune(
     cluster: Cluster, owner: Live, kept: Collection[Ref], *, kinds: Collection[str] = MANAGED_KINDS
 ) -> None:
-    """Delete the owner's other children of these kinds, but for what a pod may still read."""
-    children = cluster.owned_by(owner)
+    """Delete the owner's other children of these kinds, but for what a pod may still read.
+
+    A claim without an owner is one that is to stay.
+    """
+    orphans = [live for live in cluster.orphans_of(owner.ref) if live.ref.kind != CLAIM]
+    children = [*cluster.owned_by(owner), *orphans]
     workloads = [live for live in children if live.ref.kind == DEPLOYMENT and live.ref in kept]
     for live in children:
         unwanted = live.ref not in kept and live.ref.kind in kinds and not live.deleting

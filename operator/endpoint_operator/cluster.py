@@ -50,8 +50,11 @@ class Cluster(Protocol):
     def owned_by(self, owner: Live) -> list[Live]:
         """Return what was last seen of the objects that an owner controls."""
 
-    def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
-        """Return what was last seen of the pods or claims that bear an endpoint's label."""
+    def pods_of(self, endpoint: Ref) -> list[Live]:
+        """Return what was last seen of the pods that bear an endpoint's label."""
+
+    def orphans_of(self, endpoint: Ref) -> list[Live]:
+        """Return what was made for an endpoint and is controlled by nobody, as last seen."""
 
     def holder(self, namespace: str, name: str) -> Age | None:
         """Return the endpoint of a namespace to which a name leads."""
@@ -121,9 +124,13 @@ class ApiCluster:
         """Return what was last seen of the objects that an owner controls."""
         return self._cache.owned_by(owner)
 
-    def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
-        """Return what was last seen of the pods or claims that bear an endpoint's label."""
-        return self._cache.labelled(kind, endpoint)
+    def pods_of(self, endpoint: Ref) -> list[Live]:
+        """Return what was last seen of the pods that bear an endpoint's label."""
+        return self._cache.pods_of(endpoint)
+
+    def orphans_of(self, endpoint: Ref) -> list[Live]:
+        """Return what was made for an endpoint and is controlled by nobody, as last seen."""
+        return self._cache.orphans_of(endpoint)
 
     def holder(self, namespace: str, name: str) -> Age | None:
         """Return the endpoint of a namespace to which a name leads."""
@@ -225,9 +232,10 @@ class ApiCluster:
         self._cache.remove(live)
 
     async def scale(self, live: Live, replicas: int) -> None:
-        """Write a Deployment's number of replicas; the watch brings the result."""
+        """Write a Deployment's number of replicas, and learn what that made of it."""
         await self._patch(live.ref, {"spec": {"replicas": replicas}}, "scale")
         logger.info("scaled %s to %d", live.ref, replicas)
+        await self.read(live.ref)  # the answer is no Deployment
 
     async def write_status(self, live: Live, changed: Object) -> bool:
         """Change fields of this very object's status, and remember the answer.

@@ -24,8 +24,8 @@ from endpoint_operator.kinds import (
     API_KEY,
     DEPLOYMENT,
     INFERENCE_ENDPOINT,
-    LABELLED,
     OWN_KINDS,
+    POD,
     RESOURCES,
     SECRET,
 )
@@ -223,7 +223,7 @@ def concerned(live: Live, settings: Settings) -> list[Ref]:
     """Return what has to be looked at when an object changed: itself, its owner, the keyring."""
     if live.ref == root_key_ref(settings):
         return [ROOT_KEY]
-    if live.ref.kind in LABELLED and live.endpoint:
+    if live.is_orphan or (live.ref.kind == POD and live.endpoint):
         return [Ref(INFERENCE_ENDPOINT, live.ref.namespace, live.endpoint)]
     owner = live.as_owner() if live.ref.kind in OWN_KINDS else live.controller
     if owner is None or owner.group != names.GROUP:

@@ -43,9 +43,6 @@ OWN_KINDS: Final = (INFERENCE_ENDPOINT, API_KEY)
 MANAGED_KINDS: Final = tuple(kind for kind in RESOURCES if kind not in OWN_KINDS)
 """What is watched by our label: children, and the pods that Deployments make of them."""
 
-LABELLED: Final = (POD, CLAIM)
-"""What may be an endpoint's without a reference to it: its label says so."""
-
 CONTENT: Final = (CONFIG_MAP, SECRET)
 """What is named by its content: another content is another object."""
 

@@ -87,6 +87,11 @@ class Live:
         """The object's status, fresh at each access; empty if it has none."""
         return orjson.loads(self.reported) if self.reported else {}
 
+    @property
+    def is_orphan(self) -> bool:
+        """Whether we made this for an endpoint, and nobody controls it (any more)."""
+        return self.applied and bool(self.endpoint) and self.controller is None
+
     def controls(self, other: Live) -> bool:
         """Return whether this object, and no other of its name, controls the other one."""
         return other.controller == self.as_owner()

@@ -15,7 +15,7 @@ from endpoint_operator.claimants import Age
 from endpoint_operator.conditions import Finding, no
 from endpoint_operator.context import Context
 from endpoint_operator.diagnosis import Diagnosis, diagnose
-from endpoint_operator.kinds import DEPLOYMENT, POD
+from endpoint_operator.kinds import DEPLOYMENT
 from endpoint_operator.live import Live, Object, Ref
 from kube_api import ApiError
 
@@ -34,7 +34,9 @@ def workload(context: Context, owner: Live) -> Live | None:
     """Return an endpoint's own Deployment."""
     ref = Ref(DEPLOYMENT, owner.ref.namespace, names.engine_name(owner.ref.name))
     found = context.cluster.get(ref)
-    return found if found is not None and owner.controls(found) else None
+    if found is None or owner.controls(found):
+        return found
+    return found if found.is_orphan and found.endpoint == owner.ref.name else None
 
 
 async def observe(
@@ -56,8 +58,7 @@ async def observe(
 async def _diagnose(context: Context, endpoint: Ref, deployment: Object | None) -> Diagnosis:
     if deployment is None or status.is_complete(deployment):
         return status.NOTHING_WRONG
-    labelled = context.cluster.labelled(POD, endpoint)
-    pods = [pod.object for pod in labelled if _is_replica(pod)]
+    pods = [pod.object for pod in context.cluster.pods_of(endpoint) if _is_replica(pod)]
     now = context.now()
     found = diagnose(deployment, pods, now=now)
     if found.ask is None:

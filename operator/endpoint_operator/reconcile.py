@@ -24,7 +24,6 @@ from endpoint_operator.errors import (
     ReferenceNotFoundError,
     RenderError,
 )
-from endpoint_operator.kinds import CLAIM
 from endpoint_operator.live import Live, Ref
 from endpoint_operator.notices import event, notices
 from endpoint_operator.observation import observe, workload
@@ -104,9 +103,7 @@ async def _apply(context: Context, live: Live) -> Verdict:
 
 
 def _children(context: Context, live: Live) -> list[Live]:
-    labelled = context.cluster.labelled(CLAIM, live.ref)
-    unowned = [claim for claim in labelled if claim.controller is None]
-    return [*context.cluster.owned_by(live), *unowned]
+    return [*context.cluster.owned_by(live), *context.cluster.orphans_of(live.ref)]
 
 
 def _shape(

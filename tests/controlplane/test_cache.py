@@ -115,16 +115,16 @@ def test_pods_are_found_by_the_label_of_their_endpoint() -> None:
     pod = slim(builders.pod(status={}))
     assert cache.observe("ADDED", pod)
     assert not cache.observe("ADDED", slim(builders.pod("strange", endpoint="", status={})))
-    assert cache.labelled("Pod", owner().ref) == [pod]
-    assert cache.labelled("Pod", owner(name="other").ref) == []
+    assert cache.pods_of(owner().ref) == [pod]
+    assert cache.pods_of(owner(name="other").ref) == []
     assert cache.observe("DELETED", pod)
-    assert cache.labelled("Pod", owner().ref) == []
+    assert cache.pods_of(owner().ref) == []
 
 
 @pytest.mark.parametrize(
     ("manager", "kept"), [(names.MANAGER, True), ("kubectl", False)], ids=["ours", "another's"]
 )
-def test_a_claim_that_outlives_its_endpoint_is_kept(manager: str, *, kept: bool) -> None:
+def test_what_we_made_and_nobody_controls_is_kept(manager: str, *, kept: bool) -> None:
     cache = Cache()
     meta = {
         "namespace": "team-a",
@@ -135,7 +135,7 @@ def test_a_claim_that_outlives_its_endpoint_is_kept(manager: str, *, kept: bool)
     }
     claim = slim({"kind": "PersistentVolumeClaim", "metadata": meta})
     assert cache.observe("ADDED", claim) is kept
-    assert (cache.labelled("PersistentVolumeClaim", owner().ref) == [claim]) is kept
+    assert (cache.orphans_of(owner().ref) == [claim]) is kept
 
 
 def test_an_answer_that_is_later_than_the_deletion_brings_nothing_back() -> None:
@@ -152,3 +152,18 @@ def test_the_end_of_an_object_of_ours_is_news_to_who_only_asked_before() -> None
     cache.put(owner())
     cache.remove(owner())
     assert cache.observe("DELETED", owner())
+
+
+def test_only_endpoints_have_orphans() -> None:
+    cache = Cache()
+    meta = {
+        "namespace": "team-a",
+        "name": "qwen",
+        "resourceVersion": "1",
+        "labels": names.child_labels("qwen"),
+        "managedFields": [{"manager": names.MANAGER, "operation": "Apply"}],
+    }
+    orphan = slim({"kind": "Service", "metadata": meta})
+    assert cache.observe("ADDED", orphan)
+    assert cache.orphans_of(owner().ref) == [orphan]
+    assert cache.orphans_of(Ref("ApiKey", "team-a", "qwen")) == []

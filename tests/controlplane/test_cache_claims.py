@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from endpoint_operator import names
 from endpoint_operator.live import Ref
 from endpoint_operator.reconcile import reconcile_endpoint
 from helpers import builders
@@ -128,6 +129,28 @@ async def test_a_claim_that_was_kept_can_be_given_to_the_next_endpoint_for_good(
     await fleet.create(uid="uid-2", onDelete="Delete")
     fleet.delete()
     assert fleet.claims == []
+
+
+async def test_a_claim_that_was_kept_can_not_become_another(fleet: Fleet) -> None:
+    await fleet.create()
+    fleet.cluster.edit(ENDPOINT, model=model(accessMode="ReadWriteMany"))
+    await reconcile_endpoint(fleet.context, ENDPOINT)
+    accepted = builders.condition_of(fleet.cluster.stored(ENDPOINT), "Accepted")
+    assert accepted["reason"] == "InvalidSpec"
+    assert (
+        "spec.model.cache.accessMode: PersistentVolumeClaim team-a/qwen-cache was kept"
+        in (accepted["message"])
+    )
+
+
+async def test_a_claim_that_lost_its_label_is_still_ours(fleet: Fleet) -> None:
+    await fleet.create()
+    claim = fleet.cluster.stored(CLAIM)
+    del claim["metadata"]["labels"][names.ENDPOINT]
+    fleet.cluster.put(claim)
+    await fleet.edit(size="60Gi")
+    assert fleet.cluster.stored(CLAIM)["metadata"]["labels"][names.ENDPOINT] == "qwen"
+    assert fleet.size == "60Gi"
 
 
 async def test_a_claim_of_somebody_else_is_never_touched(fleet: Fleet) -> None:

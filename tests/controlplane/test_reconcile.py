@@ -418,6 +418,23 @@ async def test_a_child_that_lost_its_owner_is_taken_back(settled: Story, child: 
     assert settled.cluster.stored(child)["metadata"]["ownerReferences"] == owners
 
 
+async def test_a_child_that_lost_its_owner_and_is_wanted_no_more_goes(settled: Story) -> None:
+    settled.cluster.put(without_owner(settled.cluster.stored(BUDGET)))
+    settled.cluster.edit(ENDPOINT, replicas=1)
+    await settled.reconcile()
+    assert ("delete", BUDGET) in settled.writes
+
+
+async def test_what_serves_without_an_owner_is_said_to_serve(settled: Story) -> None:
+    settled.roll_out()
+    settled.cluster.put(without_owner(settled.cluster.stored(DEPLOYMENT)))
+    settled.cluster.refusals[SECRET] = Forbidden(403, "no secrets")
+    settled.cluster.remove(SECRET)
+    await settled.reconcile()
+    assert settled.condition("Accepted")["reason"] == "RefusedByCluster"
+    assert settled.condition("Ready")["status"] == "True"
+
+
 async def test_a_child_like_object_that_we_never_applied_is_somebody_elses(new: Story) -> None:
     labels = names.child_labels("qwen")
     foreign = builders.secret(SECRET.name, SECRET.namespace, {})

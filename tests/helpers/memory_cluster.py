@@ -86,9 +86,13 @@ class MemoryCluster:
         """Return what was last seen of the objects that an owner controls."""
         return self._cache.owned_by(owner)
 
-    def labelled(self, kind: str, endpoint: Ref) -> list[Live]:
-        """Return what was last seen of the pods or claims that bear an endpoint's label."""
-        return self._cache.labelled(kind, endpoint)
+    def pods_of(self, endpoint: Ref) -> list[Live]:
+        """Return what was last seen of the pods that bear an endpoint's label."""
+        return self._cache.pods_of(endpoint)
+
+    def orphans_of(self, endpoint: Ref) -> list[Live]:
+        """Return what was made for an endpoint and is controlled by nobody, as last seen."""
+        return self._cache.orphans_of(endpoint)
 
     def holder(self, namespace: str, name: str) -> Age | None:
         """Return the endpoint of a namespace to which a name leads."""
