@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from typing import Any
 
@@ -10,98 +9,14 @@ from endpoint_operator.api.v1alpha1 import parse_endpoint
 from endpoint_operator.errors import InvalidObjectError
 from helpers import builders
 from helpers.live_cluster import LiveCluster
+from helpers.random_specs import Generator
 
 Object = dict[str, Any]
-
-CACHES: list[Object] = [
-    {"size": "1Gi"},
-    {"size": 5, "accessMode": "ReadWriteMany", "storageClassName": "a.b"},
-    {"size": "1.5Ti", "accessMode": "ReadWriteOncePod", "onDelete": "Delete"},
-    {"claimName": "a"},
-    {"claimName": "a", "size": "1Gi"},
-    {"claimName": "a", "accessMode": "ReadWriteMany"},
-    {"size": "1GB"},
-]
-ADAPTERS = [
-    {"name": "a", "source": "hf://org/a"},
-    {"name": "b", "source": "pvc://claim/b"},
-    {"name": "name", "source": "file:///b"},
-    {"name": "org/name", "source": "hf://org/a"},
-    {"name": "good", "source": "hf://org/a"},
-]
-ENV: list[Object] = [
-    {"name": "A"},
-    {"name": "B", "value": ""},
-    {"name": "HF_TOKEN", "value": "x"},
-    {"name": "C", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}},
-    {"name": "D", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "x"}}},
-    {"name": "E", "valueFrom": {}},
-]
-TEMPLATES: list[Object] = [
-    {},
-    {"metadata": {"labels": {"a": "b"}}},
-    {"spec": {}},
-    {"spec": {"volumes": [{"name": "a"}], "containers": []}},
-    {"spec": {"containers": [{"name": "engine", "env": [{"name": "HF_TOKEN", "value": "x"}]}]}},
-    {"spec": {"containers": [{"name": "engine", "command": []}]}},
-    {"spec": {"restartPolicy": "Always"}},
-]
-SOURCES = ["hf://org/name", "pvc://claim/", "pvc://a/b/name", "s3://bucket/a//b/", "oci://a/b:1"]
-OPTIONS: Object = {"tensor-parallel-size": 2, "data_parallel_size": 2, "seed": 1, "port": 1}
-ARGUMENTS = ["-tp", "2", "-O3", "--data-parallel-size=2", "--enforce-eager", "--uds=x", "x"]
 
 SEEN_BY_THE_MODEL_ALONE = (
     "parallel sizes",  # in arguments
     "an adapter has the name of the model",  # of an image's name, or of a path with a slash behind
 )
-
-
-class Generator:
-    """Makes specs of parts that are good or bad by themselves or together."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - for tests
-
-    def some(self, choices: list[Any], most: int = 2) -> list[Any]:
-        return self.random.sample(choices, self.random.randint(1, most))
-
-    def part(self, **choices: list[Any]) -> Object:
-        """Return some of the fields, each with one of its values."""
-        chosen = {key for key in choices if self.random.random() < 0.3}
-        return {key: self.random.choice(choices[key]) for key in sorted(chosen)}
-
-    def spec(self) -> Object:
-        """Return the spec of an endpoint."""
-        model = self.part(
-            revision=["main", "refs/pr/1", "a b"],
-            servedNames=[["a"], ["x", "y"], ["x", "x"]],
-            tokenSecretRef=[{"name": "a"}, {"key": "b"}],
-            cache=CACHES,
-            chatTemplate=[{"inline": "x"}, {}, {"configMapRef": {"name": "a", "key": "b"}}],
-            adapters=[self.some(ADAPTERS)],
-        )
-        engine = self.part(
-            image=["a:b", "a", "a.b:5000/c@sha256:" + "0" * 64],
-            config=[dict(self.some(list(OPTIONS.items())))],
-            args=[self.some(ARGUMENTS)],
-            env=[self.some(ENV)],
-            keyGeneration=[0, 1, 7],
-            drainTimeout=["0s", "1h30m", "1d"],
-        )
-        gpu = self.part(
-            count=[0, 1, 2, 4, 65],
-            resource=["amd.com/gpu", "x.y/z", "gpu"],
-            products=[[], ["a"], ["a b"]],
-        )
-        rest = self.part(
-            gpu=[gpu],
-            engine=[engine],
-            replicas=[0, 1, 2],
-            rollout=[{}, {"strategy": "Surge"}, {"strategy": "Replace"}],
-            podTemplate=TEMPLATES,
-            suspended=[True],
-        )
-        return {"model": {"source": self.random.choice(SOURCES), **model}, **rest}
 
 
 def refused_by_the_model(body: Object) -> str:

@@ -93,6 +93,8 @@ class Gateway:
 
     users: Users
     listed: set[tuple[str, str]] = field(default_factory=set)
+    owners: dict[str, str] = field(default_factory=dict)
+    """Whose a key is, by its hash: the ApiKey's that had the name when it was first seen."""
 
     async def look_on(self) -> None:
         """Fail as soon as a key that was in force is missing, and nobody deleted it."""
@@ -108,7 +110,11 @@ class Gateway:
 
     def _compare(self, ring: keyring.Keyring) -> None:
         known = {name: body["metadata"]["uid"] for name, body in self.users.keys.items()}
-        there = {(name, uid) for name, uid in known.items() if ring.of(self.users.namespace, name)}
+        ours = [entry for entry in ring if entry.namespace == self.users.namespace]
+        for entry in ours:
+            self.owners.setdefault(entry.sha256, known.get(entry.name, ""))
+        listed = {(entry.name, self.owners[entry.sha256]) for entry in ours}
+        there = listed & set(known.items())
         expected = self.listed & set(known.items())
         assert expected <= there, f"revoked: {expected - there}"
         self.listed = there

@@ -62,7 +62,7 @@ class OperatorProcess:
         """Start, without waiting for anything."""
         self._process = self._spawn(settings)
 
-    async def says(self, text: str, *, since: int = 0, within: float = 30) -> float:
+    async def says(self, text: str, *, since: int = 0, within: float = 60) -> float:
         """Wait until the log, from some character on, has a text; return how long that took."""
         begun = time.monotonic()
         while text not in self.log()[since:]:
