@@ -188,7 +188,7 @@ def _fitting(child: Object, seen: Object) -> Object:
 def _larger(wanted: str, seen: str) -> str:
     try:
         return max(wanted, seen, key=values.amount)
-    except ValueError:  # a unit beyond those of our API, which ends with Ti
+    except ValueError:  # a unit that our API has not, such as n
         return seen
 
 

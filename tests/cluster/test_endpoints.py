@@ -285,7 +285,9 @@ async def test_a_settled_endpoint_costs_nothing(cluster: LiveCluster, namespace:
     assert await cluster.writes() - writes <= WRITES_OF_A_MARKER
 
 
-@pytest.mark.parametrize("quantity", ["1000m", "0.5", "2.50", "1000", "1024Mi", "1.5Gi", "4000M"])
+@pytest.mark.parametrize(
+    "quantity", ["1000m", ".5", "2.50", "1000", "1.5Gi", "4000M", "1024Ti", "9000P", "16Ei"]
+)
 async def test_quantities_are_sent_as_the_api_server_stores_them(
     cluster: LiveCluster, namespace: str, quantity: str
 ) -> None:

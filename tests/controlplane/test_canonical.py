@@ -27,7 +27,7 @@ from endpoint_operator.desired.canonical import canonical
         pytest.param({"requests": {"cpu": 1}}, {"requests": {"cpu": "1"}}, id="a number"),
         pytest.param({"limits": {"cpu": 0.5}}, {"limits": {"cpu": "500m"}}, id="a fraction"),
         pytest.param({"sizeLimit": "2048Mi"}, {"sizeLimit": "2Gi"}, id="a size"),
-        pytest.param({"overhead": {"memory": "1e3"}}, {"overhead": {"memory": "1e3"}}, id="rare"),
+        pytest.param({"overhead": {"memory": "1e3"}}, {"overhead": {"memory": "1k"}}, id="a power"),
     ],
 )
 def test_what_the_api_server_stores_otherwise_is_written_so(given: Any, stored: Any) -> None:

@@ -11,15 +11,21 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
 
-DURATION_PATTERN: Final = "^([0-9]{1,6}[hms])+$"
-QUANTITY_PATTERN: Final = "^[0-9]{1,15}([.][0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+DURATION_PATTERN: Final = "^[0-9]{1,6}[hms]([0-9]{1,5}[hms]){0,3}$"
+"""No more of it than the API server's durations hold, which are 292 years at most."""
+
+QUANTITY_PATTERN: Final = (
+    "^([0-9]{1,15}([.][0-9]{1,3})?|[.][0-9]{1,3})([mkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$"
+)
+LARGEST: Final = 2**63 - 1
+"""What the API server makes of a larger number of bytes in binary units."""
 
 LATEST: Final = 253402300799
 """The last second of the year 9999, the last that can be written; since 1970."""
 
 _SECONDS: Final = {"h": 3600, "m": 60, "s": 1}
-_BINARY: Final = {"Ti": 2**40, "Gi": 2**30, "Mi": 2**20, "Ki": 2**10}
-_DECIMAL: Final = {"T": 10**12, "G": 10**9, "M": 10**6, "k": 10**3}
+_BINARY: Final = {"Ei": 2**60, "Pi": 2**50, "Ti": 2**40, "Gi": 2**30, "Mi": 2**20, "Ki": 2**10}
+_DECIMAL: Final = {"E": 10**18, "P": 10**15, "T": 10**12, "G": 10**9, "M": 10**6, "k": 10**3}
 _FACTORS: Final[dict[str, Fraction]] = {
     **{suffix: Fraction(factor) for suffix, factor in (_BINARY | _DECIMAL).items()},
     "": Fraction(1),
@@ -52,8 +58,8 @@ def amount(quantity: str) -> Fraction:
     """Return the value of a quantity such as ``500m`` (one half). Raises ValueError."""
     if not re.fullmatch(QUANTITY_PATTERN, quantity):
         raise ValueError(f"not a quantity: {quantity!r}")
-    number, suffix = re.fullmatch(r"([0-9.]+)(\D*)", quantity).groups()  # type: ignore[union-attr]
-    return Fraction(number) * _FACTORS[suffix]
+    number = quantity.rstrip("EGKMPTikm")
+    return min(Fraction(number) * _FACTORS[quantity[len(number) :]], Fraction(LARGEST))
 
 
 def canonical(value: Fraction, *, binary: bool) -> str:
