@@ -91,6 +91,21 @@ async def test_a_quota_is_told_and_passes(cluster: LiveCluster, namespace: str) 
     await cluster.eventually(endpoint(namespace), tells("Unschedulable"))
 
 
+async def test_a_rollout_that_somebody_pauses_is_told_and_goes_on(
+    cluster: LiveCluster, namespace: str
+) -> None:
+    deployment = Ref("Deployment", namespace, "qwen-engine")
+    await cluster.create(manifest(namespace))
+    await cluster.eventually(endpoint(namespace), tells("Unschedulable"))
+    await cluster.patch(deployment, {"spec": {"paused": True}})
+    await cluster.patch(endpoint(namespace), {"spec": {"engine": {"config": {"seed": 1}}}})
+    body = await cluster.eventually(endpoint(namespace), tells("RolloutPaused"))
+    message = builders.condition_of(body, "Progressing")["message"]
+    assert message.endswith("kubectl rollout resume deployment/qwen-engine.")
+    await cluster.patch(deployment, {"spec": {"paused": False}})
+    await cluster.eventually(endpoint(namespace), tells("Unschedulable"))
+
+
 async def test_a_crash_is_told_once_however_often_it_is_tried(
     cluster: LiveCluster, namespace: str
 ) -> None:

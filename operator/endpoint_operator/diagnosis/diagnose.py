@@ -62,7 +62,11 @@ def _causes(template: Template, current: Sequence[Pod], asked: Asked) -> Iterato
         if cause := _cause_of(pod, template, asked):
             yield cause
     if template.paused:
-        yield _PAUSED
+        yield Cause(
+            ROLLOUT_PAUSED,
+            "Somebody has paused the Deployment, so that replicas of the spec before stay: kubectl"
+            f" rollout resume deployment/{template.deployment['metadata']['name']}.",
+        )
     if not any(pod.ready for pod in current):
         yield from (_end(pod) for pod in current if pod.over and pod.status.get("reason"))
 
@@ -122,11 +126,6 @@ def _end(pod: Pod) -> Cause:
 def _is_late(template: Template) -> bool:
     return template.condition("Progressing").get("reason") == "ProgressDeadlineExceeded"
 
-
-_PAUSED = Cause(
-    ROLLOUT_PAUSED,
-    "Somebody has paused the Deployment, so that no replica is replaced: kubectl rollout resume.",
-)
 
 _LOST = Cause(
     NODE_LOST,
