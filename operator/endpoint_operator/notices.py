@@ -7,10 +7,9 @@ watches them, and the API server drops them after an hour.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from endpoint_operator import names, status
@@ -77,17 +76,18 @@ def _type(condition: Mapping[str, str]) -> str:
     return NORMAL if condition["reason"] in QUIET else WARNING
 
 
-def event(body: Object, notice: Notice, *, now: str, instance: str) -> Object:
+def event(body: Object, notice: Notice, *, at: float, instance: str) -> Object:
     """Return the Event (events.k8s.io/v1) that announces something of an object.
 
-    ``now`` is in RFC 3339 and ``instance`` tells this operator's replica from others.
+    ``at`` is in seconds since 1970; kubectl describe shows Events in the order of their names, so
+    two must not have the same. ``instance`` tells this operator's replica from others.
     """
     meta = body["metadata"]
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": _name(meta["name"], notice, now), "namespace": meta["namespace"]},
-        "eventTime": _micro(now),
+        "metadata": {"name": f"{meta['name']}.{at * 1e6:.0f}", "namespace": meta["namespace"]},
+        "eventTime": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": names.MANAGER,
         "reportingInstance": instance,
         "regarding": {
@@ -102,18 +102,6 @@ def event(body: Object, notice: Notice, *, now: str, instance: str) -> Object:
         "action": ACTION,
         "note": _shortened(notice.note),
     }
-
-
-def _name(name: str, notice: Notice, now: str) -> str:
-    """Return a name by which Events sort by time: kubectl describe shows them in that order."""
-    said = f"{notice.type} {notice.reason} {notice.note}".encode()
-    seconds = int(datetime.fromisoformat(now).timestamp())
-    return f"{name}.{seconds:x}.{hashlib.sha256(said).hexdigest()[:8]}"
-
-
-def _micro(now: str) -> str:
-    """Return a time with microseconds, which eventTime must have."""
-    return now if "." in now else now.replace("Z", ".000000Z")
 
 
 def _shortened(note: str) -> str:

@@ -132,8 +132,9 @@ async def _report(context: Context, live: Live, verdict: Verdict) -> Outcome:
     changed = changes(body, computed)
     if changed and await context.cluster.write_status(live, changed):
         instance = context.settings.identity or names.MANAGER
-        for notice in notices(live.status, computed):
-            context.cluster.post(event(body, notice, now=now, instance=instance))
+        for place, notice in enumerate(notices(live.status, computed)):
+            at = context.clock() + place / 1e6  # each of its own, in their order
+            context.cluster.post(event(body, notice, at=at, instance=instance))
     pauses = [pause for pause in (verdict.again_after, seen.again_after) if pause is not None]
     return Outcome(
         again_after=min(pauses, default=None),

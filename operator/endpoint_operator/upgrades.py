@@ -70,9 +70,13 @@ def is_upgrade(live: Object, desired: Object) -> bool:
 
 
 def holds_slot(live: Object) -> bool:
-    """Return whether a Deployment is in the middle of an upgrade; a restart knows it by this."""
+    """Return whether a Deployment is in the middle of an upgrade; a restart knows it by this.
+
+    One that somebody paused is not: it would hold up all others for as long as they like.
+    """
     mark = _note(live, names.UPGRADE)
-    return mark is not None and mark == _revision(live) and not is_rolled_out(live)
+    rolls = not is_rolled_out(live) and not live["spec"].get("paused")
+    return mark is not None and mark == _revision(live) and rolls
 
 
 def is_rolled_out(live: Object) -> bool:

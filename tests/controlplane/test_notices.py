@@ -24,6 +24,8 @@ def said(**conditions: tuple[str, str]) -> Object:
     }
 
 
+NOON = 1795262400.0  # 2026-11-21T12:00:00Z
+
 STARTING = said(
     Accepted=("True", status.VALID),
     Routed=("True", status.IN_CATALOG),
@@ -88,7 +90,7 @@ def test_a_spec_that_is_refused_is_announced_in_the_words_of_accepted() -> None:
 def test_an_event_is_about_the_object_and_from_this_operator() -> None:
     notice = Notice(WARNING, causes.CRASH_LOOP, "it crashes")
     body = builders.endpoint("qwen", "team-a")
-    made = notices.event(body, notice, now="2026-11-21T12:00:00Z", instance="operator-0")
+    made = notices.event(body, notice, at=NOON, instance="operator-0")
     assert made["regarding"] == {
         "apiVersion": "serving.vllm-endpoints.dev/v1alpha1",
         "kind": "InferenceEndpoint",
@@ -108,19 +110,17 @@ def test_an_event_is_about_the_object_and_from_this_operator() -> None:
 def test_events_sort_by_time_and_each_has_its_name() -> None:
     body = builders.endpoint("qwen", "team-a")
 
-    def name(now: str, note: str) -> str:
-        made = notices.event(body, Notice(NORMAL, "Serving", note), now=now, instance="i")
+    def name(at: float) -> str:
+        made = notices.event(body, Notice(NORMAL, "Serving", "x"), at=at, instance="i")
         return str(made["metadata"]["name"])
 
-    first, second = name("2026-11-21T12:00:59Z", "z"), name("2026-11-21T12:01:00Z", "a")
-    assert first.startswith("qwen.")
-    assert first < second
-    assert name("2026-11-21T12:00:59Z", "y") != first
+    assert name(NOON).startswith("qwen.")
+    assert name(NOON) < name(NOON + 1e-6) < name(NOON + 1)
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "🦙"])
 def test_a_long_note_is_cut_to_what_the_api_server_takes(letter: str) -> None:
     notice = Notice(WARNING, causes.CRASH_LOOP, letter * 2000)
-    made = notices.event(builders.endpoint(), notice, now="2026-11-21T12:00:00Z", instance="i")
+    made = notices.event(builders.endpoint(), notice, at=NOON, instance="i")
     assert 1016 < len(made["note"].encode()) <= 1024
     assert made["note"].endswith("…")

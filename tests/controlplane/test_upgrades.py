@@ -63,6 +63,7 @@ def test_an_upgrade_takes_a_slot_and_writes_that_on_the_deployment() -> None:
     assert holds_slot(applied)
     assert plan(slots, QWEN, applied | {"status": {}}, NEW).desired[-1] == applied
     assert not holds_slot(applied | {"status": ROLLED_OUT})
+    assert not holds_slot(applied | {"spec": applied["spec"] | {"paused": True}})
 
 
 def test_one_without_a_slot_stays_as_it_is_with_what_its_pods_read() -> None:
