@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 from endpoint_operator import names
 from endpoint_operator.claimants import Claimants
 from endpoint_operator.kinds import INFERENCE_ENDPOINT, OWN_KINDS, POD, SECRET
-from endpoint_operator.live import Live, Ref
+from endpoint_operator.live import Live, Object, Ref, ref_of
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -78,6 +78,11 @@ class Cache:
         if endpoint.kind != INFERENCE_ENDPOINT:
             return []
         return self._found(self._orphans.get((endpoint.namespace, endpoint.name)))
+
+    def is_known(self, obj: Object) -> bool:
+        """Return whether this version of an object, or a newer one, was seen already."""
+        known = self.get(ref_of(obj))
+        return known is not None and known.version >= int(obj["metadata"]["resourceVersion"])
 
     def observe(self, change: str | None, live: Live) -> bool:
         """Take note of a watch event; return whether it was news that concerns us.

@@ -11,6 +11,7 @@ read.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,8 @@ from endpoint_operator.kinds import (
 )
 from endpoint_operator.live import Live, Object, Ref, ref_of
 from kube_api import Conflict, Forbidden, Invalid
+
+logger = logging.getLogger(__name__)
 
 
 async def converge(
@@ -66,13 +69,20 @@ async def _write(claim: Claim, desired: Sequence[Object]) -> list[Live]:
     # a new endpoint's first status write tells as well, and for nothing
     if len(known) < len(desired) and claim.owner.status:
         await require_owner(claim.cluster, claim.owner)
-    left = []
-    for child in desired:
-        live = known.get(ref_of(child))
-        if live:
-            left.append(await _apply_if_different(claim.cluster, child, live))
-        else:
-            left.append(await _create(child, claim))
+    left: list[Live] = []
+    written: list[str] = []
+    try:
+        for child in desired:
+            live = known.get(ref_of(child))
+            if live:
+                left.append(await _apply_if_different(claim.cluster, child, live))
+            else:
+                left.append(await _create(child, claim))
+            if left[-1] is not live:
+                written.append(child["kind"])
+    finally:
+        if written:  # one line for all: a line costs as much as rendering a child
+            logger.info("applied %s", ", ".join(written))
     return left
 
 

@@ -210,7 +210,7 @@ class ApiCluster:
                 raise OwnerGoneError(f"{ref.namespace} is being deleted") from error
             logger.warning("the API server refuses %s: %s", ref, error)
             raise
-        logger.info("applied %s", ref)
+        logger.debug("applied %s", ref)
         return self._remember(answer)
 
     async def create(self, obj: Object) -> Live:
@@ -268,6 +268,8 @@ class ApiCluster:
 
     def observe(self, change: str, obj: Object) -> Live | None:
         """Take note of what a watch reports; return the object if that was news."""
+        if change != "DELETED" and self._cache.is_known(obj):
+            return None  # mostly our own writes, which are half of all that is reported
         live = slim(obj)
         return live if self._cache.observe(change, live) else None
 
