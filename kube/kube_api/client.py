@@ -1,33 +1,27 @@
 """Requests to the API server: plain dicts in, plain dicts out.
 
-aiohttp with orjson costs half the CPU of the official client per request (ADR 0004). This
-module sends one request per call and maps failures to ``kube_api.errors``; it neither retries
-nor caches: that is for callers, who know what a failure means to them.
+One request per call, whose failures become ``kube_api.errors``. It neither retries nor caches: that
+is for callers, who know what a failure means to them.
 """
 
 from __future__ import annotations
 
-import socket
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote, urlencode
 
-import aiohttp
 import orjson
 
 from kube_api.config import Bearer, Config
+from kube_api.connection import Connection, Connections, Patience
 from kube_api.decoding import decode
 from kube_api.errors import ApiError, Gone, Unavailable, from_status
 from kube_api.resources import Object, Objects, Resource
 
-REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
-KEEPALIVE = {  # seconds of silence, seconds between probes, probes; milliseconds without an answer
-    socket.TCP_KEEPIDLE: 10,
-    socket.TCP_KEEPINTVL: 5,
-    socket.TCP_KEEPCNT: 3,
-    socket.TCP_USER_TIMEOUT: 25_000,
-}
+REQUEST = Patience(total=30.0)
 PAGE_SIZE = 500
 LONGEST_RETRY_AFTER_SECONDS = 60.0  # whatever stands between us and the API server may say more
 JSON = "application/json"
@@ -49,20 +43,12 @@ class KubeClient:
         user_agent: str,
         before_write: Callable[[], None] = lambda: None,
     ) -> None:
-        self._config = config
+        self._connections = Connections(config)
         self._bearer = Bearer(config)
         self._user_agent = user_agent
         self._before_write = before_write
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # no limit: watches hold their connections, and callers bound their own concurrency
-        connector = aiohttp.TCPConnector(
-            limit=0, ssl=self._config.tls or True, socket_factory=watchful_socket
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector, headers={"User-Agent": self._user_agent, "Accept": JSON}
-        )
         return self
 
     async def __aexit__(
@@ -71,8 +57,7 @@ class KubeClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        self._connections.close()
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """Return one object. Raises NotFound and the other ApiErrors."""
@@ -178,10 +163,10 @@ class KubeClient:
         """Send one request and return the JSON answer, see ``decode``. Raises ApiError."""
         async with self.open(
             method, path, params=params, body=body, content_type=content_type
-        ) as response:
-            answer = await response.read()
+        ) as answer:
+            document = await answer.read()
         try:
-            decoded = decode(answer)
+            decoded = decode(document)
         except orjson.JSONDecodeError:
             decoded = None
         if not isinstance(decoded, dict):
@@ -197,46 +182,46 @@ class KubeClient:
         params: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = JSON,
-        timeout: aiohttp.ClientTimeout = REQUEST_TIMEOUT,  # noqa: ASYNC109 - aiohttp's own clock
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request and give its successful response while the context lasts.
+        patience: Patience = REQUEST,
+    ) -> AsyncIterator[Connection]:
+        """Send one request and give its successful answer while the context lasts.
 
         Every failure of the connection, within the context too, becomes Unavailable.
         """
-        session = self._open_session()
-        data = orjson.dumps(body) if body is not None else None
-        headers = self._headers(content_type if body is not None else "")
+        data = orjson.dumps(body) if body is not None else b""
         if method != "GET":
             self._before_write()
+        target = self._connections.prefix + quote(path)
+        if params:
+            target += "?" + urlencode(params)
+        head = self._head(f"{method} {target}", content_type if data else "", len(data))
+        exchange = self._connections.exchange(
+            head + data, repeatable=method == "GET", silence=patience.silence
+        )
         try:
-            async with session.request(
-                method,
-                self._config.server + path,
-                params=params,
-                data=data,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                if response.status == 401:
+            async with asyncio.timeout(patience.total), exchange as answer:
+                if answer.status == 401:
                     self._bearer.refused()
-                if response.status >= 300:
-                    raise await _error(response)
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if answer.status >= 300:
+                    raise await _error(answer)
+                yield answer
+        except OSError as error:
             text = str(error) or type(error).__name__
             raise Unavailable(0, f"{method} {path}: {text}") from error
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("KubeClient is used outside its `async with`")
-        return self._session
-
-    def _headers(self, content_type: str) -> dict[str, str]:
-        headers = {"Content-Type": content_type} if content_type else {}
+    def _head(self, request: str, content_type: str, length: int) -> bytes:
+        lines = [
+            f"{request} HTTP/1.1",
+            f"Host: {self._connections.netloc}",
+            f"User-Agent: {self._user_agent}",
+            f"Accept: {JSON}",
+            "Accept-Encoding: identity",
+        ]
+        if content_type:
+            lines += [f"Content-Type: {content_type}", f"Content-Length: {length}"]
         if token := self._bearer.token():
-            headers["Authorization"] = f"Bearer {token}"
-        return headers
+            lines.append(f"Authorization: Bearer {token}")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def selectors(label_selector: str, field_selector: str) -> dict[str, str]:
@@ -245,31 +230,18 @@ def selectors(label_selector: str, field_selector: str) -> dict[str, str]:
     return {key: value for key, value in both.items() if value}
 
 
-def watchful_socket(address: tuple[Any, ...]) -> socket.socket:
-    """Return a socket that notices within 25 s that its peer is gone, also where nothing is sent.
-
-    A watch hears nothing for a minute at times, and what it misses may be the end of a key.
-    """
-    family, kind, protocol = address[:3]
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in KEEPALIVE.items():
-        made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
-
-
-async def _error(response: aiohttp.ClientResponse) -> ApiError:
+async def _error(answer: Connection) -> ApiError:
     """Read the Status object of a failure; anything else is dropped, since it may hold secrets."""
-    message, reason, pause = response.reason or "", "", ""
+    message, reason, pause = answer.reason, "", ""
     try:
-        status = orjson.loads(await response.read())
+        status = orjson.loads(await answer.read())
         message, reason = str(status["message"]), str(status.get("reason", ""))
         pause = str((status.get("details") or {}).get("retryAfterSeconds", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    pause = response.headers.get("Retry-After") or pause
+    pause = answer.headers.get("retry-after") or pause
     return from_status(
-        response.status,
+        answer.status,
         message,
         reason=reason,
         retry_after=min(float(pause), LONGEST_RETRY_AFTER_SECONDS) if pause.isdecimal() else 0,

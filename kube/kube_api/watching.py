@@ -15,9 +15,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import aiohttp
-
 from kube_api.client import KubeClient, selectors
+from kube_api.connection import Patience
 from kube_api.decoding import decode
 from kube_api.errors import ApiError, Gone, Unavailable, from_status
 from kube_api.resources import Object, Resource
@@ -58,7 +57,7 @@ class Watch:
         self._resource = resource
         self._namespace = namespace
         self._params = params
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=silence)
+        self._patience = Patience(silence=silence)
         self._known: dict[Key, tuple[str, str]] = {}  # uid and version
         self._version = ""
         self._pause = FIRST_PAUSE_SECONDS
@@ -109,8 +108,8 @@ class Watch:
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311 - spreads the load
         }
         path = self._resource.path(self._namespace)
-        async with self._api.open("GET", path, params=params, timeout=self._timeout) as response:
-            async for line in lines(response.content):
+        async with self._api.open("GET", path, params=params, patience=self._patience) as answer:
+            async for line in lines(answer.pieces()):
                 event, self._version = parse(line)
                 self._pause = FIRST_PAUSE_SECONDS
                 if event is not None:
@@ -203,10 +202,10 @@ def _is_about_the_version(error: ApiError) -> bool:
     return error.status in (400, 410) or "Too large resource version" in error.message
 
 
-async def lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Split into lines of any length (StreamReader.readline refuses long ones)."""
+async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Split into lines of any length."""
     rest = bytearray()
-    async for chunk in stream.iter_any():
+    async for chunk in pieces:
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
             yield bytes(rest) + chunk[start:end]

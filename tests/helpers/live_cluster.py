@@ -186,5 +186,5 @@ class LiveCluster:
     async def writes(self) -> int:
         """Return how many writes of the kinds that the operator makes the API server has seen."""
         async with self.api.open("GET", "/metrics") as response:
-            text = await response.text()
+            text = (await response.read()).decode()
         return sum(int(count) for count in OUR_WRITES.findall(text))
