@@ -36,7 +36,8 @@ connection that takes longer to open is given up (``kube_api``)."""
 RENEW_SECONDS: Final = 2.0
 ASK_SECONDS: Final = 1.0
 ATTEMPT_SECONDS: Final = 3.0
-"""A dead connection leaves time for an attempt with a new one."""
+"""A dead connection leaves time for an attempt with a new one; a renewal that is only slow may
+still succeed until the deadline."""
 RELEASE_SECONDS: Final = 1.0
 
 
@@ -130,13 +131,29 @@ class Leadership:
         """Renew for ever. Raises LeadershipLostError once that is not possible in time."""
         while True:
             await asyncio.sleep(min(RENEW_SECONDS, self._left()))
-            self.check()
-            await self._renew()
+            await self._renew_by_attempts()
+
+    async def _renew_by_attempts(self) -> None:
+        """Begin one attempt after another until one has ended, well or not."""
+        ended: set[asyncio.Task[None]] = set()
+        waiting: set[asyncio.Task[None]] = set()
+        try:
+            while not ended:
+                self.check()
+                waiting.add(asyncio.create_task(self._renew()))
+                ended, waiting = await asyncio.wait(
+                    waiting, timeout=ATTEMPT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+        finally:
+            for attempt in waiting:
+                attempt.cancel()
+        for attempt in ended:
+            attempt.result()
 
     async def _renew(self) -> None:
         begun = self._clock()
         try:
-            async with asyncio.timeout(min(ATTEMPT_SECONDS, self._left())):
+            async with asyncio.timeout(self._left()):
                 await self._write_over_ours(self._claim())
         except (ApiError, TimeoutError) as error:
             logger.warning("could not renew the Lease, will try again: %s", error)

@@ -257,6 +257,34 @@ def test_a_failure_now_and_then_does_no_harm(api: MemoryLease, settings: Setting
     run_virtually(story())
 
 
+def test_an_answer_that_comes_just_in_time_does_no_harm(
+    api: MemoryLease, settings: Settings
+) -> None:
+    async def story() -> None:
+        async with leading(api, settings) as operator:
+            for seconds in (7.9, 0.01, 3.9, 3.9, 3.9):
+                api.seconds = seconds
+                await asyncio.sleep(5)
+                assert operator.may_write()
+            await asyncio.sleep(60)
+            assert not operator.task.done()
+
+    run_virtually(story())
+
+
+def test_an_answer_that_comes_too_late_does_not_prolong_anything(
+    api: MemoryLease, settings: Settings
+) -> None:
+    async def story() -> None:
+        async with leading(api, settings) as first:
+            began = now()
+            api.seconds = 10.5
+            await first.lost()
+            assert first.ended - began < 10 + 1.1  # the second that releasing may take
+
+    run_virtually(story())
+
+
 def test_an_answer_that_is_lost_does_no_harm(api: MemoryLease, settings: Settings) -> None:
     async def story() -> None:
         async with leading(api, settings) as operator:

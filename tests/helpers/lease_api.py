@@ -10,7 +10,7 @@ from kube_api import Conflict, NotFound, Object, Resource
 
 
 class MemoryLease:
-    """Answers after 10 ms; ``fail`` sees each request (its verb) first and may raise.
+    """Answers after ``seconds``; ``fail`` sees each request (its verb) first and may raise.
 
     ``lose_answers``: writes are done and never answered; ``is_silent``: nothing is even done.
     """
@@ -19,6 +19,7 @@ class MemoryLease:
         self.lease: Object | None = None
         self.requests: list[str] = []
         self.fail: Callable[[str], None] = lambda _: None
+        self.seconds = 0.01
         self.lose_answers = False
         self.is_silent = False
         self._version = 0
@@ -71,7 +72,7 @@ class MemoryLease:
 
     async def _arrive(self, verb: str) -> None:
         self.requests.append(verb)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self.seconds)
         if self.is_silent:
             await asyncio.Event().wait()
         self.fail(verb)
