@@ -85,7 +85,12 @@ class WorkQueue(Generic[Key]):
         self._failures.pop(key, None)
 
     async def get(self) -> Key:
-        """Wait for a key; the caller holds it until ``done``."""
+        """Wait for a key, at least until others have run; the caller holds it until ``done``.
+
+        A restart looks at everything, and mostly waits for nothing in between: without a rest the
+        Lease would not be renewed, nor liveness be shown, until all is done.
+        """
+        await asyncio.sleep(0)
         key = await self._ready.get()
         self._wanted.discard(key)
         self._held.add(key)

@@ -49,7 +49,8 @@ def queue(clock: Clock) -> WorkQueue[str]:
 
 async def is_idle(queue: WorkQueue[str]) -> bool:
     taking = asyncio.ensure_future(queue.get())
-    await asyncio.sleep(0)
+    for _ in range(3):
+        await asyncio.sleep(0)
     idle = not taking.done()
     taking.cancel()
     return idle
@@ -145,3 +146,18 @@ async def test_pauses_of_what_waits_for_people_begin_later(
     queue: WorkQueue[str],
 ) -> None:
     assert [queue.retry("a", first=30) for _ in range(5)] == [30, 60, 120, 240, 300]
+
+
+async def test_others_run_between_one_key_and_the_next(queue: WorkQueue[str]) -> None:
+    async def work() -> None:
+        for _ in range(100):
+            queue.done(await queue.get())
+
+    for number in range(100):
+        queue.add(str(number))
+    working = asyncio.create_task(work())
+    turns = 0
+    while not working.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 100
