@@ -22,7 +22,7 @@ from kube_api.errors import ApiError, Gone, Unavailable, from_status
 from kube_api.resources import Object, Objects, Resource
 
 REQUEST = Patience(total=30.0)
-PAGE_SIZE = 500
+PAGE_SIZE = 100
 LONGEST_RETRY_AFTER_SECONDS = 60.0  # whatever stands between us and the API server may say more
 JSON = "application/json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
@@ -73,33 +73,38 @@ class KubeClient:
     ) -> Objects:
         """Return all objects, each with its apiVersion and kind (lists leave them out)."""
         params = selectors(label_selector, field_selector)
-        return (await self.list_page_by_page(resource, namespace, params))[0]
+        while True:
+            found: Objects = []
+            try:
+                async for page, _ in self.pages(resource, namespace, params):
+                    found += page
+            except Gone:
+                if not found:
+                    raise
+            else:
+                return found
 
-    async def list_page_by_page(
+    async def pages(
         self, resource: Resource, namespace: str | None, params: Mapping[str, str]
-    ) -> tuple[Objects, str]:
-        """Return all objects and the resource version from which a watch can go on."""
-        items: Objects = []
+    ) -> AsyncIterator[tuple[Objects, str]]:
+        """Yield the objects page by page, and the version from which a watch can go on.
+
+        Raises Gone before the last page if that took so long that the rest is forgotten.
+        """
         token = ""
         while True:
             query = {**params, "limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
-            try:
-                page = await self.request("GET", resource.path(namespace), params=query)
-            except Gone:
-                if not token:
-                    raise
-                items, token = [], ""  # the continuation expired: begin again
-                continue
+            page = await self.request("GET", resource.path(namespace), params=query)
             if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
                 # not nothing: whoever takes it for an empty list deletes or revokes
                 raise Unavailable(0, f"{resource.path(namespace)}: the answer is no list")
-            items += page["items"] or []
+            items = page["items"] or []
+            for item in items:
+                item["apiVersion"], item["kind"] = resource.api_version, resource.kind
+            yield items, page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue", "")
             if not token:
-                break
-        for item in items:
-            item["apiVersion"], item["kind"] = resource.api_version, resource.kind
-        return items, page["metadata"]["resourceVersion"]
+                return
 
     async def create(self, resource: Resource, obj: Object) -> Object:
         """Create an object. Raises Conflict where one of that name exists."""

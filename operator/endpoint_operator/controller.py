@@ -44,7 +44,7 @@ from endpoint_operator.telemetry import bound
 from endpoint_operator.upgrades import Slots, holds_slot
 from endpoint_operator.watches import Watches
 from endpoint_operator.workqueue import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WorkQueue
-from kube_api import ApiError, Conflict, Unavailable
+from kube_api import ApiError, Conflict, Gone, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ async def patiently(ask: Callable[[], Awaitable[Found]]) -> Found:
     while True:
         try:
             return await ask()
-        except (Unavailable, Conflict) as error:
+        except (Unavailable, Conflict, Gone) as error:
             logger.warning("failed, again in %.2f s: %s", pause, error)
             await asyncio.sleep(max(pause, error.retry_after))
             pause = min(2 * pause, LONGEST_OUTAGE_PAUSE_SECONDS)

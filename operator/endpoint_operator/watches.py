@@ -17,7 +17,7 @@ from endpoint_operator import names
 from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.errors import MissingKindError
 from endpoint_operator.kinds import OWN_KINDS, RESOURCES
-from endpoint_operator.live import Live, ref_of
+from endpoint_operator.live import Live, Ref, ref_of
 from endpoint_operator.settings import Settings
 from kube_api import Event, Forbidden, KubeClient, NotFound, watch
 
@@ -81,16 +81,17 @@ class Watches:
         for namespace in self._namespaces:
             if namespace and self._cluster.is_closed(namespace):
                 continue
-            found, version = await self._api.list_page_by_page(RESOURCES[kind], namespace, {})
-            listed = set(map(ref_of, found))
+            listed: set[Ref] = set()
+            version = ""
+            async for found, as_of in self._api.pages(RESOURCES[kind], namespace, {}):
+                version = as_of
+                for obj in found:
+                    listed.add(ref_of(obj))
+                    self._cluster.observe("ADDED", obj)
             for known in self._cluster.of_kind(kind):
                 here = namespace in (None, known.ref.namespace)
                 if here and known.ref not in listed and known.version <= int(version):
                     self._cluster.observe("DELETED", known.object)
-            for obj in found:
-                now = self._cluster.get(ref_of(obj))
-                if now is None or now.version < int(obj["metadata"]["resourceVersion"]):
-                    self._cluster.observe("ADDED", obj)
 
     async def _follow(
         self,

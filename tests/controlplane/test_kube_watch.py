@@ -120,9 +120,9 @@ async def test_after_a_gap_the_differences_are_reported(gone: object) -> None:
         )
         events = await collect(client, 8)
         assert events[4:] == [
-            ("DELETED", "lost"),
             ("MODIFIED", "changed"),
             ("ADDED", "new"),
+            ("DELETED", "lost"),
             ("SYNCED", ""),
         ]
 
@@ -135,6 +135,15 @@ async def test_a_list_is_read_page_by_page_and_begun_again_when_its_token_expire
         script.lists.append(listing(widget("b", 2), version=6))
         assert [o["metadata"]["name"] for o in await client.list(WIDGETS)] == ["a", "b"]
         assert [r.query.get("continue") for r in script.requests] == [None, "t1", None, "t2"]
+
+
+async def test_a_list_that_breaks_off_is_not_reported_twice() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(widget("a", 1), version=5, token="t1"))
+        script.lists.append(failure(410))
+        script.lists.append(listing(widget("a", 1), version=6, token="t2"))
+        script.lists.append(listing(widget("b", 2), version=6))
+        assert await collect(client, 3) == [("ADDED", "a"), ("ADDED", "b"), ("SYNCED", "")]
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (403, Forbidden)])
