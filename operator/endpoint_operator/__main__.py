@@ -7,6 +7,7 @@ and one line that says what to do where it can't run, else never.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from endpoint_operator.watches import Watches
 from kube_api import KubeClient, KubeError, load_config
 
 USER_AGENT = "vllm-endpoints-operator"
+GARBAGE_THRESHOLD = 10_000
+"""New objects between two looks for cycles; nearly all that a start makes stays."""
 
 
 async def serve(settings: Settings) -> None:
@@ -57,6 +60,7 @@ async def run(controller: Controller, settings: Settings) -> None:
 
 def main() -> None:
     """Run the operator with the settings of the environment."""
+    gc.set_threshold(GARBAGE_THRESHOLD)
     problems: dict[str, None] = {}  # each once, in order
     try:
         settings = load_settings(os.environ)
