@@ -47,10 +47,10 @@ async def test_a_claim_goes_or_stays_as_was_said_last(cluster: LiveCluster, name
             await edit(cluster, endpoint, {"model": model(onDelete=other)})
         await cluster.delete(endpoint)
     for name, said in lives.items():
-        await cluster.gone(Ref("Deployment", namespace, f"{name}-engine"), within=60)
+        await cluster.gone(Ref("Deployment", namespace, f"{name}-engine"))
         claim = Ref("PersistentVolumeClaim", namespace, f"{name}-cache")
         if said[-1] == "Delete":
-            await cluster.gone(claim, within=60)
+            await cluster.gone(claim)
         else:
             assert "ownerReferences" not in (await cluster.must_get(claim))["metadata"]
 

@@ -64,6 +64,11 @@ STORM: Final = Odds(
 )
 
 
+GALE: Final = Odds(
+    conflict=0.03, busy=0.02, error=0.04, lost=0.04, slow=0.04, garbage=0.02, broken_watch=0.4
+)
+
+
 @dataclass
 class ChaosProxy:
     """The proxy; a context that starts and stops it. ``odds`` may be changed while it runs.

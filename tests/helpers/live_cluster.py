@@ -29,7 +29,7 @@ PODS: Final = Resource("", "v1", "pods", "Pod")
 KINDS: Final = {**RESOURCES, "Namespace": NAMESPACES, "Pod": PODS}
 
 JSON_PATCH: Final = "application/json-patch+json"
-DEADLINE_SECONDS: Final = 20.0
+DEADLINE_SECONDS: Final = 60.0
 OUR_WRITES: Final = re.compile(
     r'^apiserver_request_total\{code="20[01]"[^}]*resource="(?:inferenceendpoints|apikeys|deployments|services'
     r'|configmaps|secrets)"[^}]*verb="(?:APPLY|PATCH)"[^}]*\} (\d+)',
