@@ -54,7 +54,6 @@ async def create(cluster: LiveCluster, ref: Ref, spec: Object, *, template: str 
     await cluster.create(body | {"spec": spec})
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("seed", range(EXAMPLES))
 async def test_from_any_state_the_second_reconcile_writes_nothing(
     cluster: LiveCluster, namespace: str, rights: Config, seed: int

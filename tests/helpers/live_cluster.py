@@ -181,7 +181,8 @@ class LiveCluster:
         for pod in await self.until(pods, what=f"{count} pods of {endpoint}"):
             ref = Ref("Pod", namespace, pod["metadata"]["name"])
             status = {"phase": "Running", "conditions": [ready]}
-            await self.patch(ref, {"status": status}, subresource="status")
+            with contextlib.suppress(NotFound):  # one that another one has replaced
+                await self.patch(ref, {"status": status}, subresource="status")
 
     async def writes(self) -> int:
         """Return how many writes of the kinds that the operator makes the API server has seen."""
