@@ -8,7 +8,7 @@
         ├── NotFound        404
         ├── Conflict        409: somebody else was faster, or owns the field
         ├── Gone            410: a watch or a list continuation that is too old
-        ├── Invalid         400, 422: the object breaks a rule of its schema
+        ├── Invalid         400, 422: the object breaks a rule of its schema; 500 for some such
         └── Unavailable     429, 5xx, time-outs and lost connections: try again later
 
 Only the statuses that some caller treats differently have a class. Callers retry
@@ -71,6 +71,9 @@ class Unavailable(ApiError):
     """No answer, or one that asks to come back later."""
 
 
+NO_TYPED_OBJECT = "failed to create typed patch object"
+"""How the API server says, with status 500, that an applied field is not in the schema."""
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: Invalid,
     401: Unauthorized,
@@ -86,4 +89,6 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 def from_status(status: int, message: str, *, reason: str = "", retry_after: float = 0) -> ApiError:
     """Return the error class that belongs to an HTTP status."""
     kind = _BY_STATUS.get(status, Unavailable if status >= 500 else ApiError)
+    if message.startswith(NO_TYPED_OBJECT):
+        kind = Invalid
     return kind(status, message, reason=reason, retry_after=retry_after)

@@ -18,6 +18,7 @@ from endpoint_operator.live import Ref
 from endpoint_operator.settings import Settings
 from endpoint_operator.settled import Settled
 from endpoint_operator.upgrades import Slots
+from kube_api import ApiError
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Verdict:
     """Whether a spec is in force; if not, why, and when to try again.
 
     ``upgrade_waiting``: it is, but the pods that this version of the operator makes of it wait.
+    ``failure``: it is not, since something has failed that is tried again as any failure.
     """
 
     finding: Finding
     facts: status.Facts | None = None
     again_after: float | None = None
     upgrade_waiting: bool = False
+    failure: ApiError | None = None
 
 
 @dataclass

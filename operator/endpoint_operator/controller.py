@@ -1,4 +1,4 @@
-"""The engine: watches fill the cache and the queue, workers empty the queue.
+"""The engine: watches fill the cache and the queues, workers empty the queues.
 
 ``handlers`` starts and stops it with kopf. Nothing is decided before every first list is in, since
 a missing object means "create" and a missing key means "revoke"; and nothing by two operators: the
@@ -32,7 +32,7 @@ from endpoint_operator.kinds import (
 from endpoint_operator.leader import Leadership
 from endpoint_operator.listing import KEYRING, reconcile_keyring
 from endpoint_operator.live import Live, Ref
-from endpoint_operator.reconcile import reconcile_endpoint
+from endpoint_operator.reconcile import let_go, reconcile_endpoint
 from endpoint_operator.rootkey import (
     ROOT_KEY,
     ensure_root_key,
@@ -52,6 +52,9 @@ Found = TypeVar("Found")
 
 WORKERS: Final = 8
 """Reconciles at a time; more gain nothing, the API server is the slower part (measured)."""
+
+KEY_WORKERS: Final = 2
+"""Besides, for keys: a revocation must not stand in line behind thousands of endpoints."""
 
 STORIES: Final = {
     INFERENCE_ENDPOINT: reconcile_endpoint,
@@ -74,7 +77,8 @@ class Controller:
         self._watches = watches
         self._settings = settings
         self._leadership = leadership
-        self._queue: WorkQueue[Ref] = WorkQueue()
+        self._endpoints: WorkQueue[Ref] = WorkQueue()
+        self._keys: WorkQueue[Ref] = WorkQueue()
         self._task: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
 
@@ -111,10 +115,10 @@ class Controller:
         self._wake_all()
         logger.info("every first list is in; reconciling")
         async with asyncio.TaskGroup() as workers:
-            self._cluster.follow_references(workers, changed=self._queue.add)
+            self._cluster.follow_references(workers, changed=self._add)
             workers.create_task(self._cluster.keep_posting(), name="events")
-            for number in range(WORKERS):
-                workers.create_task(self._work(context), name=f"worker {number}")
+            for queue in (*[self._endpoints] * WORKERS, *[self._keys] * KEY_WORKERS):
+                workers.create_task(self._work(context, queue))
 
     async def _context(self) -> Context:
         return Context(
@@ -129,31 +133,33 @@ class Controller:
     def _wake(self, live: Live) -> None:
         """Queue what a changed object concerns, and who has a name that it had or has now."""
         for ref in concerned(live, self._settings):
-            self._queue.forget(ref)
-            self._queue.add(ref)
-        self._wake_affected()
+            self._queue_of(ref).forget(ref)
+            self._add(ref)
+        self._add(*self._cluster.affected())
 
-    def _wake_affected(self) -> None:
-        for ref in self._cluster.affected():
-            self._queue.add(ref)
+    def _add(self, *refs: Ref) -> None:
+        for ref in refs:
+            self._queue_of(ref).add(ref)
+
+    def _queue_of(self, ref: Ref) -> WorkQueue[Ref]:
+        return self._endpoints if ref.kind == INFERENCE_ENDPOINT else self._keys
 
     def _wake_all(self) -> None:
         for kind in OWN_KINDS:
             for live in self._cluster.of_kind(kind):
                 self._wake(live)
-        self._queue.add(KEYRING)
-        self._queue.add(ROOT_KEY)
+        self._add(KEYRING, ROOT_KEY)
 
-    async def _work(self, context: Context) -> None:
+    async def _work(self, context: Context, queue: WorkQueue[Ref]) -> None:
         while True:
-            ref = await self._queue.get()
+            ref = await queue.get()
             try:
                 with bound(kind=ref.kind, namespace=ref.namespace, name=ref.name):
-                    await self._reconcile(context, ref)
+                    await self._reconcile(context, queue, ref)
             finally:
-                self._queue.done(ref)
+                queue.done(ref)
 
-    async def _reconcile(self, context: Context, ref: Ref) -> None:
+    async def _reconcile(self, context: Context, queue: WorkQueue[Ref], ref: Ref) -> None:
         """Run one story; whatever fails is tried again later and never stops the others.
 
         Raises RootKeyError and LeadershipLostError, with which no story can go on.
@@ -161,30 +167,31 @@ class Controller:
         try:
             outcome = await STORIES[ref.kind](context, ref)
         except Conflict as error:
-            pause = self._queue.retry(ref)
+            pause = queue.retry(ref)
             logger.debug("changed meanwhile, again in %.2f s: %s", pause, error)
         except ApiError as error:
             longest = longest_pause(error)
-            pause = self._queue.retry(ref, at_least=error.retry_after, at_most=longest)
+            pause = queue.retry(ref, at_least=error.retry_after, at_most=longest)
             logger.warning("failed, again in %.2f s: %s", pause, error)
         except (RootKeyError, LeadershipLostError):
             raise
         except Exception:
-            pause = self._queue.retry(ref)
+            pause = queue.retry(ref)
             logger.exception("failed unexpectedly, again in %.2f s", pause)
         else:
-            self._go_on(ref, outcome)
-        self._wake_affected()
-
-    def _go_on(self, ref: Ref, outcome: Outcome) -> None:
-        for other in outcome.then:
-            self._queue.add(other)
-        if outcome.refused and outcome.again_after is not None:
-            self._queue.retry(ref, first=outcome.again_after)
+            self._go_on(queue, ref, outcome)
             return
-        self._queue.forget(ref)
+        let_go(context, ref)
+        self._add(*self._cluster.affected(), *context.slots.next())
+
+    def _go_on(self, queue: WorkQueue[Ref], ref: Ref, outcome: Outcome) -> None:
+        self._add(*self._cluster.affected(), *outcome.then)
+        if outcome.refused and outcome.again_after is not None:
+            queue.retry(ref, first=outcome.again_after)
+            return
+        queue.forget(ref)
         if outcome.again_after is not None:
-            self._queue.add_after(ref, outcome.again_after)
+            queue.add_after(ref, outcome.again_after)
 
     def _ended(self, task: asyncio.Task[None], ended: Callable[[], None]) -> None:
         if not task.cancelled():

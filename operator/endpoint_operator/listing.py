@@ -18,7 +18,7 @@ from endpoint_operator.drift import covers
 from endpoint_operator.inforce import View
 from endpoint_operator.keyring import Entry
 from endpoint_operator.kinds import API_KEY
-from endpoint_operator.live import Live, Object, Ref
+from endpoint_operator.live import Live, Ref, at_version_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG
     again_after = LOOK_AGAIN.again_after if unknown or any(view.asked.values()) else None
     if seen is not None and covers(seen.object, secret):
         return Outcome(again_after, then=tuple(unseen))
-    await context.cluster.apply(_at_the_version_of(live, secret), over=live)
+    await context.cluster.apply(at_version_of(live, secret), over=live)
     known = set(inforce.ring_of(seen))
     changed = {_api_key(entry) for entry in (due ^ wanted) | (wanted ^ known)}
     return Outcome(again_after, then=tuple(sorted(changed | unseen.keys())))
@@ -78,12 +78,6 @@ async def _ask(context: Context, refs: Iterable[Ref]) -> dict[Ref, Live | None]:
         found = await asyncio.gather(*map(context.cluster.read, some))
         asked |= zip(some, found, strict=True)
     return asked
-
-
-def _at_the_version_of(live: Live | None, secret: Object) -> Object:
-    """Return what to send: what was decided without knowing of a change must not undo it."""
-    version = {"resourceVersion": str(live.version)} if live else {}
-    return secret | {"metadata": secret["metadata"] | version}
 
 
 def _api_key(entry: Entry) -> Ref:

@@ -101,6 +101,12 @@ class Live:
         return Owner(names.GROUP, self.ref.kind, self.ref.namespace, self.ref.name, self.uid)
 
 
+def at_version_of(live: Live | None, obj: Object) -> Object:
+    """Return what to apply: what was decided without knowing of a change must not undo it."""
+    version = {"resourceVersion": str(live.version)} if live else {}
+    return obj | {"metadata": obj["metadata"] | version}
+
+
 def ref_of(obj: Object) -> Ref:
     """Return the address of an object."""
     meta = obj["metadata"]

@@ -29,7 +29,7 @@ from endpoint_operator.notices import event, notices
 from endpoint_operator.observation import observe, workload
 from endpoint_operator.settled import shape
 from endpoint_operator.upgrades import holds_slot, plan
-from kube_api import Forbidden, Invalid
+from kube_api import Forbidden, Invalid, Unavailable
 
 LOOK_AGAIN_SECONDS: Final = 30.0
 """At first, for what stands in the way and isn't watched: somebody's object, a policy, a quota."""
@@ -51,9 +51,13 @@ async def reconcile_endpoint(context: Context, ref: Ref) -> Outcome:
     if live is None or live.deleting:
         return _gone(context, ref)
     try:
-        return await _report(context, live, await _enforce(context, live))
+        verdict = await _enforce(context, live)
+        outcome = await _report(context, live, verdict)
     except OwnerGoneError:
         return _gone(context, ref)
+    if verdict.failure:
+        raise verdict.failure
+    return outcome
 
 
 def _gone(context: Context, ref: Ref) -> Outcome:
@@ -74,6 +78,11 @@ async def _enforce(context: Context, live: Live) -> Verdict:
         return await _apply(context, live)
     except _REFUSALS as error:
         return _refusal(error)
+    except Unavailable as error:
+        if "failed calling webhook" not in error.message:
+            raise
+        # it can last, and whoever looks after the webhook has to know
+        return Verdict(status.refused(error.message), failure=error)
 
 
 def _refusal(error: Exception) -> Verdict:
@@ -141,6 +150,14 @@ async def _report(context: Context, live: Live, verdict: Verdict) -> Outcome:
         refused=verdict.again_after is not None,
         then=_turn_over(context, live, seen.observation),
     )
+
+
+def let_go(context: Context, ref: Ref) -> None:
+    """Give back the slot of an endpoint whose turn has come to nothing: its pods don't roll."""
+    live = context.cluster.get(ref)
+    deployment = workload(context, live) if live else None
+    if deployment is None or not holds_slot(deployment.object):
+        context.slots.leave(ref)
 
 
 def _turn_over(context: Context, live: Live, seen: status.Observation) -> tuple[Ref, ...]:

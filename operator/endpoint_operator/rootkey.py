@@ -17,7 +17,7 @@ from endpoint_operator.context import DONE, Context, Outcome
 from endpoint_operator.drift import covers
 from endpoint_operator.keys import RootKey
 from endpoint_operator.kinds import INFERENCE_ENDPOINT, SECRET
-from endpoint_operator.live import Live, Ref
+from endpoint_operator.live import Live, Ref, at_version_of
 from endpoint_operator.settings import Settings
 from kube_api import Conflict
 
@@ -82,4 +82,4 @@ async def _keep(context: Context, root_key: RootKey, *, over: Live | None) -> No
     at = root_key_ref(context.settings)
     wanted = keys.root_key_secret(at.namespace, at.name, root_key)
     if over is None or not covers(over.object, wanted):
-        await context.cluster.apply(wanted, over=over)
+        await context.cluster.apply(at_version_of(over, wanted), over=over)

@@ -328,6 +328,19 @@ async def test_an_invalid_edit_that_only_the_operator_sees_changes_nothing_that_
     await cluster.eventually(deployment_ref(namespace), runs("vllm:next"))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("nodeAffinity", {}), ("hostNetwork", "yes")], ids=["unknown", "no bool"]
+)
+async def test_a_pod_template_that_kubernetes_does_not_take_is_said_to_be_so(
+    cluster: LiveCluster, namespace: str, field: str, value: object
+) -> None:
+    await cluster.create(manifest("qwen", namespace, podTemplate={"spec": {field: value}}))
+    body = await cluster.eventually(endpoint_ref(namespace), says("Accepted", "RefusedByCluster"))
+    message = builders.condition_of(body, "Accepted")["message"]
+    assert f".spec.template.spec.{field}" in message
+    assert "Correct spec.podTemplate" in message
+
+
 async def test_no_replica_is_lost_when_the_number_changes_hands(
     plane: ControlPlane, cluster: LiveCluster, namespace: str
 ) -> None:

@@ -128,6 +128,14 @@ async def test_failures_have_a_class_by_status(status: int, error: type[ApiError
         )
 
 
+async def test_a_field_that_is_in_no_schema_is_a_refusal_whatever_the_status() -> None:
+    async with scripted_api() as (script, client):
+        said = "failed to create typed patch object (a/b; apps/v1, Kind=Deployment): .spec.x: field"
+        script.others.append(failure(500, said))
+        with pytest.raises(Invalid, match=r"\.spec\.x"):
+            await client.get(WIDGETS, "ns", "a")
+
+
 async def test_a_body_that_is_no_status_object_is_not_repeated() -> None:
     async def proxy_page(_: web.Request) -> web.StreamResponse:
         return web.Response(status=502, text="<html>secret token</html>")

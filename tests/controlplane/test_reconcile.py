@@ -11,7 +11,7 @@ from endpoint_operator import names
 from endpoint_operator.controller import hold_slots
 from endpoint_operator.keys import RootKey
 from endpoint_operator.live import Ref
-from endpoint_operator.reconcile import reconcile_endpoint
+from endpoint_operator.reconcile import let_go, reconcile_endpoint
 from endpoint_operator.settled import Settled
 from endpoint_operator.upgrades import Slots
 from helpers import builders
@@ -287,6 +287,17 @@ async def test_what_others_have_to_mend_is_looked_at_less_and_less_often(new: St
     assert (outcome.again_after, outcome.refused) == (30, True)
     new.cluster.refusals.clear()
     assert not (await reconcile_endpoint(new.context, ENDPOINT)).refused
+
+
+async def test_a_webhook_that_does_not_answer_is_said_and_what_it_judges_tried_again(
+    new: Story,
+) -> None:
+    failing = 'Internal error occurred: failed calling webhook "policy.example.dev": refused'
+    new.cluster.refusals[DEPLOYMENT] = Unavailable(500, failing)
+    with pytest.raises(Unavailable):
+        await new.reconcile()
+    assert new.condition("Accepted")["reason"] == "RefusedByCluster"
+    assert "policy.example.dev" in new.condition("Accepted")["message"]
 
 
 async def test_configurations_of_edits_that_are_refused_do_not_pile_up(settled: Story) -> None:
@@ -679,6 +690,21 @@ async def test_an_endpoint_that_goes_gives_its_turn_to_the_next(upgraded: Story)
     upgraded.cluster.remove(OTHER)
     outcome = await reconcile_endpoint(upgraded.context, OTHER)
     assert outcome.then == (ENDPOINT,)
+
+
+async def test_an_upgrade_that_can_not_be_written_gives_its_turn_to_the_next(
+    upgraded: Story,
+) -> None:
+    upgraded.cluster.refusals[DEPLOYMENT] = Unavailable(500, "later")
+    with pytest.raises(Unavailable):
+        await upgraded.reconcile()
+    await reconcile_endpoint(upgraded.context, OTHER)
+    assert not upgraded.context.slots.next()
+    let_go(upgraded.context, ENDPOINT)
+    assert upgraded.context.slots.next() == (OTHER,)
+    await reconcile_endpoint(upgraded.context, OTHER)
+    let_go(upgraded.context, OTHER)
+    assert upgraded.context.slots.has(OTHER)  # its pods roll
 
 
 def restart(story: Story, *, key: bytes) -> None:

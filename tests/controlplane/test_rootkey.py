@@ -19,6 +19,7 @@ from endpoint_operator.settings import Settings
 from helpers import builders
 from helpers.memory_cluster import MakeContext, MemoryCluster
 from helpers.scripted_api import ScriptedApi, answer, failure, scripted_api
+from kube_api import Conflict
 
 Object = dict[str, Any]
 Played = tuple[ScriptedApi, ApiCluster]
@@ -104,6 +105,16 @@ async def test_a_second_root_key_before_the_first_got_everywhere_is_an_error(
     await reconcile_root_key(context, ROOT_KEY)
     assert ("was changed twice" in caplog.text) is cut_off
     assert context.root_key == b"3" * 32
+
+
+async def test_a_root_key_that_changes_while_the_one_before_is_taken_up_stays(
+    make_context: MakeContext,
+) -> None:
+    cluster = MemoryCluster(secret(NEW))
+    cluster.put(secret(b"l" * 32), seen=False)
+    with pytest.raises(Conflict):
+        await reconcile_root_key(make_context(cluster), ROOT_KEY)
+    assert keys.read_root_key(cluster.stored(SECRET)) == RootKey(b"l" * 32)
 
 
 async def test_the_key_before_is_not_put_back_where_it_is_taken_away(

@@ -20,6 +20,9 @@ _IMAGE_VOLUME: Final = re.compile(r"volumes\[\d+\]: Required value: must specify
 """A field of a volume that the API server dropped because a feature is off."""
 
 
+_NO_SUCH_FIELD: Final = re.compile(r"(?s)^failed to create typed patch object \([^)]*\): (.*)")
+"""Of fields that our API passes on without knowing them: those of ``spec.podTemplate`` mostly."""
+
 _PASSING: Final = re.compile(r"failed calling webhook|^Internal error occurred")
 """What was asked had no answer, so that it is not the object which is refused."""
 
@@ -38,6 +41,12 @@ def refusal(message: str) -> Cause:
             UNSUPPORTED_BY_CLUSTER,
             "The cluster has no image volumes, which oci:// needs (feature gate ImageVolume):"
             " enable them, or take the model from another source.",
+        )
+    if found := _NO_SUCH_FIELD.search(said):
+        return Cause(
+            REFUSED_BY_CLUSTER,
+            "Kubernetes knows no such field, or no such value of it:"
+            f" {sentence(found[1])} Correct spec.podTemplate.",
         )
     passing = bool(_PASSING.search(said))
     return Cause(REFUSED_BY_CLUSTER, f"The API server refuses it: {quote(said)}", passing)
