@@ -107,7 +107,7 @@ async def is_like_a_new_one(cluster: LiveCluster, rights: Config, damage: Damage
     accepted = builders.condition_of(body, "Accepted")
     if accepted["status"] != "True":
         # what has lost owner and label is somebody's, and a claim that is kept is never given up
-        assert re.search("is not of|AccessModes", accepted["message"]), accepted
+        assert re.search("is not of|PersistentVolumeClaim", accepted["message"]), accepted
         return
     template = await cluster.must_get(Ref("ConfigMap", damage.endpoint.namespace, TEMPLATE))
     new = Ref(damage.endpoint.kind, f"{damage.endpoint.namespace}-new", damage.endpoint.name)
