@@ -63,8 +63,8 @@ STORIES: Final = {
     ROOT_KEY.kind: reconcile_root_key,
 }
 
-LONGEST_OUTAGE_PAUSE_SECONDS: Final = 15.0
-"""An outage makes everything late, also what was revoked; a refused object waits for a person."""
+LONGEST_URGENT_PAUSE_SECONDS: Final = 15.0
+"""After an outage everything is late, and whatever is about keys; else a person is waited for."""
 
 
 class Controller:
@@ -170,13 +170,13 @@ class Controller:
             pause = queue.retry(ref)
             logger.debug("changed meanwhile, again in %.2f s: %s", pause, error)
         except ApiError as error:
-            longest = longest_pause(error)
+            longest = longest_pause(ref, error)
             pause = queue.retry(ref, at_least=error.retry_after, at_most=longest)
             logger.warning("failed, again in %.2f s: %s", pause, error)
         except (RootKeyError, LeadershipLostError):
             raise
-        except Exception:
-            pause = queue.retry(ref)
+        except Exception as error:
+            pause = queue.retry(ref, at_most=longest_pause(ref, error))
             logger.exception("failed unexpectedly, again in %.2f s", pause)
         else:
             self._go_on(queue, ref, outcome)
@@ -217,13 +217,13 @@ async def patiently(ask: Callable[[], Awaitable[Found]]) -> Found:
         except (Unavailable, Conflict, Gone) as error:
             logger.warning("failed, again in %.2f s: %s", pause, error)
             await asyncio.sleep(max(pause, error.retry_after))
-            pause = min(2 * pause, LONGEST_OUTAGE_PAUSE_SECONDS)
+            pause = min(2 * pause, LONGEST_URGENT_PAUSE_SECONDS)
 
 
-def longest_pause(error: ApiError) -> float:
+def longest_pause(ref: Ref, error: Exception) -> float:
     """Return how many seconds the pauses after a failure may grow to."""
-    outage = isinstance(error, Unavailable)
-    return LONGEST_OUTAGE_PAUSE_SECONDS if outage else LONGEST_PAUSE_SECONDS
+    urgent = isinstance(error, Unavailable) or ref.kind != INFERENCE_ENDPOINT
+    return LONGEST_URGENT_PAUSE_SECONDS if urgent else LONGEST_PAUSE_SECONDS
 
 
 def concerned(live: Live, settings: Settings) -> list[Ref]:

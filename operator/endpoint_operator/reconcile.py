@@ -96,6 +96,8 @@ def _refusal(error: Exception) -> Verdict:
 
 async def _apply(context: Context, live: Live) -> Verdict:
     endpoint = parse_endpoint(live.object)
+    # first: nothing that is refused below may keep a GPU
+    await _scale(context, live, endpoint, only_down=True)
     template = await facts.referenced_template(context, endpoint, live.ref)
     found = workload(context, live)
     deployment = found.object if found else None
@@ -121,11 +123,14 @@ def _shape(
     return shape(live, children, referenced=referenced, root_key=context.root_key)
 
 
-async def _scale(context: Context, live: Live, endpoint: InferenceEndpoint) -> None:
+async def _scale(
+    context: Context, live: Live, endpoint: InferenceEndpoint, *, only_down: bool = False
+) -> None:
     """Write the number of replicas where it differs; here the fixed number is the one writer."""
     wanted = 0 if endpoint.spec.suspended else endpoint.spec.replicas
     deployment = workload(context, live)
-    if deployment and deployment.object["spec"]["replicas"] != wanted:
+    has = deployment.object["spec"]["replicas"] if deployment else wanted
+    if deployment and (wanted < has if only_down else wanted != has):
         await context.cluster.scale(deployment, wanted)
 
 

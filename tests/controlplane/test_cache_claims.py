@@ -80,7 +80,7 @@ async def test_a_claim_that_somebody_made_larger_stays_so(fleet: Fleet, size: st
     await fleet.reconcile()
     assert fleet.cluster.writes == []
 
-    await fleet.edit(size="60Gi")
+    await fleet.edit(size="40Gi")
     assert fleet.size == size
     assert ("apply", DEPLOYMENT) in fleet.cluster.writes
 

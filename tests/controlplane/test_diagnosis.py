@@ -472,6 +472,27 @@ def test_a_refusal_of_the_api_server_has_its_reason(message: str, reason: str) -
     assert refusal(message).reason == reason
 
 
+NOT_ENLARGED = (
+    'persistentvolumeclaims "qwen-cache" is forbidden: only dynamically provisioned pvc can be'
+    " resized and the storageclass that provisions the pvc must support resize"
+)
+NO_SUCH_FIELD = (
+    "failed to create typed patch object (team-a/qwen-engine; apps/v1, Kind=Deployment):"
+    " .spec.template.spec.x: field not declared in schema"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        pytest.param(NOT_ENLARGED, "set spec.model.cache.size back", id="claim"),
+        pytest.param(NO_SUCH_FIELD, "in schema. Correct spec.podTemplate", id="field"),
+    ],
+)
+def test_a_refusal_that_is_known_has_its_remedy(said: str, remedy: str) -> None:
+    assert remedy in refusal(said).message
+
+
 def test_a_policy_that_does_not_answer_is_no_lasting_refusal() -> None:
     said = (
         'Internal error occurred: failed calling webhook "policy.example.com": failed to call'

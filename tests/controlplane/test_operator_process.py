@@ -152,9 +152,12 @@ def test_a_change_wakes_what_it_concerns(live: Live, expected: list[Ref]) -> Non
     assert concerned(live, settings) == expected
 
 
-def test_an_outage_is_asked_about_more_often_than_a_refusal() -> None:
-    assert longest_pause(Unavailable(503, "later")) == 15
-    assert longest_pause(Invalid(422, "no")) == 300
+def test_what_an_outage_or_a_key_waits_for_is_looked_at_more_often_than_a_refusal() -> None:
+    assert (
+        longest_pause(Ref("InferenceEndpoint", "team-a", "qwen"), Unavailable(503, "later")) == 15
+    )
+    assert longest_pause(Ref("InferenceEndpoint", "team-a", "qwen"), Invalid(422, "no")) == 300
+    assert longest_pause(Ref("ApiKey", "team-a", "ci"), Invalid(422, "no")) == 15
 
 
 def test_errors_are_found_in_groups_of_groups() -> None:

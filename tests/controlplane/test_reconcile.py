@@ -363,8 +363,11 @@ async def test_a_changed_number_goes_through_scale_and_survives_edits(
 ) -> None:
     settled.cluster.edit(ENDPOINT, replicas=count)
     await settled.reconcile()
-    pruned = [("delete", BUDGET)] if count < 2 else []
-    assert settled.writes == [*pruned, ("scale", DEPLOYMENT), ("status", ENDPOINT)]
+    less = [("scale", DEPLOYMENT), ("delete", BUDGET)]  # GPUs first
+    assert settled.writes == [
+        *(less if count < 2 else [("scale", DEPLOYMENT)]),
+        ("status", ENDPOINT),
+    ]
     settled.cluster.edit(ENDPOINT, engine={"image": "x:2"})
     await settled.reconcile()
     assert settled.replicas == count
@@ -536,6 +539,16 @@ async def test_an_endpoint_is_suspended_and_comes_back_as_it_was(settled: Story)
     settled.cluster.edit(ENDPOINT, suspended=False)
     await settled.reconcile()
     assert settled.replicas == 3
+
+
+@pytest.mark.parametrize("less", [{"suspended": True}, {"replicas": 0}], ids=str)
+async def test_nothing_that_is_refused_keeps_a_gpu(settled: Story, less: Object) -> None:
+    settled.cluster.refusals[CONFIG] = Forbidden(403, "no")
+    settled.cluster.remove(CONFIG)
+    settled.cluster.edit(ENDPOINT, **less)
+    await settled.reconcile()
+    assert settled.condition("Accepted")["status"] == "False"
+    assert settled.replicas == 0
 
 
 async def test_an_image_without_a_version_is_accepted_with_a_warning(settled: Story) -> None:

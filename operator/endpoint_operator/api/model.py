@@ -94,12 +94,6 @@ _CACHE_RULES: Final = rules.Together(
         f"accessMode can't change: {_ANOTHER_CLAIM}",
         "accessMode",
     ),
-    rules.transition(
-        f"{_BOTH_MADE}!isQuantity(string(self.size)) || !isQuantity(string(oldSelf.size))"
-        " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
-        "size can't shrink: claims can only grow; write at least the size it had",
-        "size",
-    ),
 )
 
 

@@ -48,5 +48,11 @@ def refusal(message: str) -> Cause:
             "Kubernetes knows no such field, or no such value of it:"
             f" {sentence(found[1])} Correct spec.podTemplate.",
         )
+    if "must support resize" in said:
+        return Cause(
+            REFUSED_BY_CLUSTER,
+            "The storage class can't enlarge the claim of the cache: set spec.model.cache.size back"
+            " to what it has, or name another claim.",
+        )
     passing = bool(_PASSING.search(said))
     return Cause(REFUSED_BY_CLUSTER, f"The API server refuses it: {quote(said)}", passing)
