@@ -50,7 +50,7 @@ test: preflight lint tools ## every tier, one after another, cheapest first
 	@for tier in $(TIERS); do echo "-- tests/$$tier"; $(MAKE) --no-print-directory test-$$tier; done
 
 .PHONY: test-fast
-test-fast: $(ENVIRONMENT) ## controlplane, dataplane and contract together, in half a minute
+test-fast: $(ENVIRONMENT) ## controlplane, dataplane and contract together
 	@$(BIN)/pytest tests/controlplane tests/dataplane tests/contract
 
 .PHONY: test-controlplane

@@ -102,13 +102,24 @@ def test_every_metric_is_documented() -> None:
     assert shown == {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
 
 
-@pytest.mark.parametrize("kind", ["inferenceendpoints", "apikeys"])
-def test_every_field_of_the_api_is_documented(kind: str) -> None:
+def fields_of(kind: str) -> list[str]:
     definition = yaml.safe_load((ROOT / f"crds/serving.vllm-endpoints.dev_{kind}.yaml").read_text())
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return list(fields(schema["properties"]))
+
+
+@pytest.mark.parametrize("kind", ["inferenceendpoints", "apikeys"])
+def test_every_field_of_the_api_is_documented(kind: str) -> None:
     text = (REFERENCE / "api.md").read_text()
-    missing = [name for name in fields(schema["properties"]) if f"`{name}`" not in text]
-    assert missing == []
+    assert [name for name in fields_of(kind) if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("kind", ["inferenceendpoints", "apikeys"])
+def test_every_field_of_a_spec_has_an_example(kind: str) -> None:
+    shown = [ROOT / "docs" / "guide.md", *(ROOT / "examples").glob("*.yaml")]
+    text = "".join(path.read_text() for path in shown)
+    names = {name.rpartition(".")[2] for name in fields_of(kind) if name.startswith("spec.")}
+    assert [name for name in sorted(names) if not re.search(rf'\b{name}"?:', text)] == []
 
 
 def test_every_option_that_is_refused_is_documented() -> None:
@@ -143,6 +154,16 @@ def test_every_decision_is_in_the_index() -> None:
     decisions = sorted(path.name for path in folder.glob("[0-9]*.md"))
     assert decisions
     assert re.findall(r"\]\((\d{4}-[^)]+)\)", index) == decisions
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")), ids=lambda path: path.stem
+)
+def test_every_decision_has_its_parts(page: Path) -> None:
+    text = page.read_text()
+    assert text.startswith(f"# {page.name[:4]}: ")
+    parts = re.findall(r"^(?:\*\*|## )(Status|Context|Decision|Consequences)\b", text, re.MULTILINE)
+    assert parts == ["Status", "Context", "Decision", "Consequences"]
 
 
 @pytest.mark.parametrize("source_root", PACKAGES)

@@ -75,7 +75,3 @@ class Story:
     def key(self, ref: Ref = SECRET, field: str = "api-key") -> str:
         """Return a key in a Secret."""
         return keys.read_field(self.cluster.stored(ref), field)
-
-    def taken_from(self, secret: Object, *, seen: bool = True) -> None:
-        """Put a Secret in the place of the one there is, as somebody else's write."""
-        self.cluster.put(secret, seen=seen)
