@@ -121,6 +121,25 @@ async def test_what_becomes_of_a_claim_can_be_changed(
     assert len(fleet.claims) == left
 
 
+@pytest.mark.parametrize(
+    ("said", "left"), [(["Retain"], 1), (["Delete"], 0), (["Delete", "Retain"], 1)], ids=str
+)
+async def test_a_claim_that_the_spec_gives_up_goes_after_the_rollout_if_it_was_to_be_deleted(
+    fleet: Fleet, said: list[str], left: int
+) -> None:
+    await fleet.create(onDelete=said[0])
+    for word in said[1:]:
+        await fleet.edit(onDelete=word)
+    fleet.cluster.edit(ENDPOINT, model={"source": "hf://org/tiny"})
+    await fleet.reconcile()
+    assert len(fleet.claims) == 1
+    deployment = fleet.cluster.stored(DEPLOYMENT)
+    generation = deployment["metadata"]["generation"]
+    fleet.cluster.put(deployment | {"status": builders.rolled_out(1, generation=generation)})
+    await fleet.reconcile()
+    assert len(fleet.claims) == left
+
+
 async def test_a_claim_that_was_kept_can_be_given_to_the_next_endpoint_for_good(
     fleet: Fleet,
 ) -> None:
