@@ -27,6 +27,7 @@ LONGEST_RETRY_AFTER_SECONDS = 60.0  # whatever stands between us and the API ser
 JSON = "application/json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 
 class KubeClient:
@@ -144,6 +145,26 @@ class KubeClient:
             params={"fieldManager": field_manager, "fieldValidation": "Strict"},
             body=patch,
             content_type=MERGE_PATCH,
+        )
+
+    async def replace_spec(
+        self, resource: Resource, obj: Object, *, version: str, field_manager: str
+    ) -> Object:
+        """Have nothing in the spec of an object of this version but what is given, and defaults.
+
+        For kinds of Kubernetes itself. Raises Conflict where the version is another.
+        """
+        meta = obj["metadata"]
+        patch = {
+            "metadata": {"resourceVersion": version},
+            "spec": {"$patch": "replace"} | obj["spec"],
+        }
+        return await self.request(
+            "PATCH",
+            resource.path(meta["namespace"], meta["name"]),
+            params={"fieldManager": field_manager, "fieldValidation": "Strict"},
+            body=patch,
+            content_type=STRATEGIC_PATCH,
         )
 
     async def delete(

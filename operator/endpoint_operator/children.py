@@ -33,7 +33,7 @@ from endpoint_operator.kinds import (
     MANAGED_KINDS,
     READ_BY_PODS,
 )
-from endpoint_operator.live import Live, Object, Ref, ref_of
+from endpoint_operator.live import Live, Object, Ref, at_version_of, ref_of
 from kube_api import Conflict, Forbidden, Invalid
 
 logger = logging.getLogger(__name__)
@@ -168,8 +168,27 @@ async def _apply_if_different(cluster: Cluster, child: Object, live: Live) -> Li
     wanted = _without_replicas(child) if child["kind"] != CLAIM else _fitting(child, seen)
     if covers(seen, wanted):
         return live
-    keeping = _keeping_replicas(wanted, seen) if live.owns_replicas else wanted
-    return await cluster.apply(keeping, over=live)
+    try:
+        return await cluster.apply(_keeping_replicas(wanted, live), over=live)
+    except Invalid as refused:
+        if live.ref.kind in READ_BY_PODS:
+            raise
+        alone = await _replaced(cluster, wanted, live, refused)
+        return await cluster.apply(_keeping_replicas(wanted, alone), over=alone)
+
+
+async def _replaced(cluster: Cluster, child: Object, live: Live, refused: Invalid) -> Live:
+    """Take back a child in which somebody set what can't be beside ours.
+
+    An apply leaves fields of others in place, so that a variable can have two values or a port two
+    numbers, and is refused for it. Raises ``refused`` where it is ours that can't be.
+    """
+    replicas = live.object["spec"].get("replicas")
+    kept = {} if replicas is None else {"replicas": replicas}
+    try:
+        return await cluster.replace_spec(child | {"spec": child["spec"] | kept}, over=live)
+    except Invalid:
+        raise refused from None
 
 
 def _without_replicas(child: Object) -> Object:
@@ -202,18 +221,17 @@ def _larger(wanted: str, seen: str) -> str:
         return seen
 
 
-def _keeping_replicas(child: Object, seen: Object) -> Object:
-    """Return what to send for a child whose applied set has ``replicas``.
+def _keeping_replicas(child: Object, live: Live) -> Object:
+    """Return what to send for a child, with ``replicas`` where its applied set has that.
 
     Leaving it out would remove it, and one replica would be left: so the live number is sent,
     together with the version it was seen in, so that a number written meanwhile is not undone (the
     API server answers Conflict).
     """
-    version = {"resourceVersion": seen["metadata"]["resourceVersion"]}
-    return child | {
-        "metadata": child["metadata"] | version,
-        "spec": child["spec"] | {"replicas": seen["spec"]["replicas"]},
-    }
+    if not live.owns_replicas:
+        return child
+    replicas = {"replicas": live.object["spec"]["replicas"]}
+    return at_version_of(live, child | {"spec": child["spec"] | replicas})
 
 
 async def prune(

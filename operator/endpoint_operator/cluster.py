@@ -86,6 +86,9 @@ class Cluster(Protocol):
         Raises Conflict where another object has the name.
         """
 
+    async def replace_spec(self, obj: Object, *, over: Live) -> Live:
+        """Leave nothing in the spec of this very version but what is given: no field of others."""
+
     async def delete(self, live: Live) -> None:
         """Delete this very object, if it still exists."""
 
@@ -211,6 +214,15 @@ class ApiCluster:
             logger.warning("the API server refuses %s: %s", ref, error)
             raise
         logger.debug("applied %s", ref)
+        return self._remember(answer)
+
+    async def replace_spec(self, obj: Object, *, over: Live) -> Live:
+        """Leave nothing in the spec of this very version but what is given."""
+        ref = ref_of(obj)
+        answer = await self._api.replace_spec(
+            RESOURCES[ref.kind], obj, version=str(over.version), field_manager=names.MANAGER
+        )
+        logger.warning("replaced the spec of %s: ours and somebody else's can't both be", ref)
         return self._remember(answer)
 
     async def create(self, obj: Object) -> Live:

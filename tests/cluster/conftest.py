@@ -65,7 +65,7 @@ async def shared_operator(
     yield process
     process.stop()
     log = process.log()
-    assert "forbidden" not in log.lower(), log
+    assert "is forbidden: user" not in log.lower(), log
     assert "failed unexpectedly" not in log, log
 
 

@@ -140,6 +140,28 @@ async def test_drift_is_healed(settled: Story) -> None:
     assert healed == "vllm-endpoints-gateway.vllm-system.svc.cluster.local"
 
 
+async def test_what_can_not_be_beside_ours_goes(settled: Story) -> None:
+    settled.cluster.refusals[DEPLOYMENT] = Invalid(422, "may not have more than 1 handler type")
+    deployment = settled.cluster.stored(DEPLOYMENT)
+    deployment["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] = {"tcpSocket": {}}
+    settled.cluster.put(deployment)
+    await settled.reconcile()
+    assert [verb for verb, _ in settled.writes] == ["replace", "apply"]
+    assert settled.replicas == 3
+    engine = settled.cluster.stored(DEPLOYMENT)["spec"]["template"]["spec"]["containers"][0]
+    assert "httpGet" in engine["livenessProbe"]
+
+
+async def test_what_is_refused_for_itself_is_said_in_the_words_of_the_first_refusal(
+    settled: Story,
+) -> None:
+    settled.cluster.refusals[DEPLOYMENT] = Invalid(422, "the first")
+    settled.cluster.irreplaceable[DEPLOYMENT] = Invalid(400, "the second")
+    settled.cluster.edit(ENDPOINT, engine={"image": "x:2"})
+    await settled.reconcile()
+    assert "the first" in settled.condition("Accepted")["message"]
+
+
 async def test_a_stolen_label_is_put_back(settled: Story) -> None:
     config = settled.cluster.stored(CONFIG)
     settled.cluster.remove(CONFIG)  # what our watch, which selects by label, sees of it
@@ -302,7 +324,8 @@ async def test_a_webhook_that_does_not_answer_is_said_and_what_it_judges_tried_a
 
 async def test_configurations_of_edits_that_are_refused_do_not_pile_up(settled: Story) -> None:
     settled.roll_out()
-    settled.cluster.refusals[DEPLOYMENT] = Invalid(422, "spec.template: Invalid value")
+    for refused in (settled.cluster.refusals, settled.cluster.irreplaceable):
+        refused[DEPLOYMENT] = Invalid(422, "spec.template: Invalid value")
     for size in (1, 2, 3):
         settled.cluster.edit(ENDPOINT, engine={"config": {"max-num-seqs": size}})
         await settled.reconcile()

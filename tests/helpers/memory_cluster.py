@@ -33,6 +33,7 @@ class MemoryCluster:
         self.posted: list[Object] = []
         self.warnings: dict[str, list[Object]] = {}
         self.refusals: dict[Ref, ApiError] = {}
+        self.irreplaceable: dict[Ref, ApiError] = {}
         self.unreadable: dict[Ref, ApiError] = {}
         self.before_write: Callable[[], object] = lambda: None
         self.takes_status = True
@@ -160,6 +161,17 @@ class MemoryCluster:
             merged["metadata"]["generation"] += 1
         self._applied[ref] = copy.deepcopy(obj)
         live = self._store(merged, owns_replicas="replicas" in obj.get("spec", {}))
+        self._cache.put(live)
+        return live
+
+    async def replace_spec(self, obj: Object, *, over: Live) -> Live:
+        """Set the whole spec; what refused to be merged can be merged then."""
+        self.writes.append(("replace", over.ref))
+        if refusal := self.irreplaceable.get(over.ref):
+            raise refusal
+        self.refusals.pop(over.ref, None)
+        replaced = self._stored[over.ref].object | {"spec": copy.deepcopy(obj["spec"])}
+        live = self._store(replaced, owns_replicas=over.owns_replicas)
         self._cache.put(live)
         return live
 
