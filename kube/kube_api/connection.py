@@ -24,13 +24,13 @@ IDLE_SECONDS: Final = 15.0
 """Shorter than what API servers and balancers keep idle connections for: they seldom hang up."""
 MOST_UNREAD_BYTES: Final = 1 << 20
 KEEPALIVE: Final = {  # seconds of silence, seconds between probes, probes; ms without an answer
-    socket.TCP_KEEPIDLE: 10,
-    socket.TCP_KEEPINTVL: 5,
-    socket.TCP_KEEPCNT: 3,
-    socket.TCP_USER_TIMEOUT: 25_000,
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 25_000,
 }
 """A peer that is gone is noticed within 25 s, also where nothing is sent: a watch hears nothing for
-a minute at times, and what it misses may be the end of a key."""
+a minute at times, and what it misses may be the end of a key. Linux has all of these options."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Connection(asyncio.Protocol):
         used = transport.get_extra_info("socket")
         used.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEPALIVE.items():
-            used.setsockopt(socket.IPPROTO_TCP, option, value)
+            if hasattr(socket, option):
+                used.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
     def data_received(self, data: bytes) -> None:
         self.was_heard = True

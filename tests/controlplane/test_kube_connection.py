@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -53,6 +55,11 @@ def saying(answer: bytes) -> Talk:
         writer.write(answer)
 
     return talk
+
+
+def test_it_can_be_imported_where_sockets_have_fewer_options() -> None:
+    fewer = "import socket; del socket.TCP_KEEPIDLE, socket.TCP_USER_TIMEOUT; import kube_api"
+    subprocess.run([sys.executable, "-c", fewer], check=True)
 
 
 async def get(client: KubeClient) -> object:
