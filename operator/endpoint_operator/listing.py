@@ -19,6 +19,7 @@ from endpoint_operator.inforce import View
 from endpoint_operator.keyring import Entry
 from endpoint_operator.kinds import API_KEY
 from endpoint_operator.live import Live, Ref, at_version_of
+from kube_api import Forbidden
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ _READS_AT_ONCE: Final = 16
 async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG001 - there is one
     """Write the keyring if it differs; the ApiKeys that came or went have their status renewed.
 
-    Raises ApiErrors, with nothing written: a Secret that can't be read revokes nobody.
+    Raises ApiErrors, with nothing written: where no answer comes nobody is revoked. Of an ApiKey
+    whose Secret may not be read the keys stay as they are.
     """
     at = inforce.keyring_ref(context.settings)
     seen = context.cluster.get(at)
@@ -54,7 +56,8 @@ async def reconcile_keyring(context: Context, ref: Ref) -> Outcome:  # noqa: ARG
     due |= (unknown := {entry for entry in before if context.cluster.is_closed(entry.namespace)})
     wanted = keyring.fitting(keyring.undisputed(due, before), before)
     secret = keyring.keyring_secret(at.namespace, at.name, wanted)
-    again_after = LOOK_AGAIN.again_after if unknown or any(view.asked.values()) else None
+    unsettled = unknown or any(view.asked.get(named, named) for named in unseen.values())
+    again_after = LOOK_AGAIN.again_after if unsettled else None
     if seen is not None and covers(seen.object, secret):
         return Outcome(again_after, then=tuple(unseen))
     await context.cluster.apply(at_version_of(live, secret), over=live)
@@ -70,14 +73,24 @@ def _must_ask(view: View, live: Live) -> bool:
 
 
 async def _ask(context: Context, refs: Iterable[Ref]) -> dict[Ref, Live | None]:
-    """Return what there is of Secrets that the cache does not have."""
+    """Return what there is of Secrets that the cache does not have, without those we may not read.
+
+    Their namespace can be closed to us, as a deleted one is, before its watches have noticed.
+    """
     asked: dict[Ref, Live | None] = {}
     waiting = sorted(refs)
     while waiting:
         some, waiting = waiting[:_READS_AT_ONCE], waiting[_READS_AT_ONCE:]
-        found = await asyncio.gather(*map(context.cluster.read, some))
-        asked |= zip(some, found, strict=True)
+        for answer in await asyncio.gather(*(_read(context, ref) for ref in some)):
+            asked |= answer
     return asked
+
+
+async def _read(context: Context, ref: Ref) -> dict[Ref, Live | None]:
+    try:
+        return {ref: await context.cluster.read(ref)}
+    except Forbidden:
+        return {}
 
 
 def _api_key(entry: Entry) -> Ref:

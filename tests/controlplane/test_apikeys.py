@@ -66,6 +66,22 @@ async def test_a_namespace_that_is_closed_to_us_revokes_nobody(story: Story) -> 
     assert story.listed() == set()
 
 
+async def test_a_secret_that_may_not_be_read_stops_no_other_key(story: Story) -> None:
+    other, new = (Ref("ApiKey", namespace, "ci") for namespace in ("team-b", "team-c"))
+    story.cluster.put(builders.api_key("ci", "team-b", uid="uid-b"))
+    await story.settle(other)
+    # all that is heard of the end of a namespace before its roles are gone
+    story.cluster.remove(SECRET)
+    refusal = Forbidden(403, "secrets is forbidden")
+    story.cluster.unreadable[SECRET] = refusal
+    story.cluster.remove(other)
+    story.cluster.put(builders.api_key("ci", "team-c", uid="uid-c"))
+    with pytest.raises(Forbidden):  # the story of the key itself, which looks again
+        await story.settle(new, KEYRING)
+    assert story.listed() == {("team-a", "ci"), ("team-c", "ci")}
+    assert KEYRING in story.due
+
+
 async def test_a_key_that_is_being_deleted_is_revoked(story: Story) -> None:
     body = story.cluster.stored(KEY)
     meta = body["metadata"] | {"deletionTimestamp": "2026-11-21T12:00:00Z"}
