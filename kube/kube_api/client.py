@@ -22,7 +22,6 @@ from kube_api.errors import ApiError, Gone, Unavailable, from_status
 from kube_api.resources import Object, Objects, Resource
 
 REQUEST = Patience(total=30.0)
-PAGE_SIZE = 100
 LONGEST_RETRY_AFTER_SECONDS = 60.0  # whatever stands between us and the API server may say more
 JSON = "application/json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
@@ -94,7 +93,8 @@ class KubeClient:
         """
         token = ""
         while True:
-            query = {**params, "limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
+            query = {**params, "limit": str(resource.page_size)}
+            query |= {"continue": token} if token else {}
             page = await self.request("GET", resource.path(namespace), params=query)
             if "items" not in page or "resourceVersion" not in page.get("metadata", {}):
                 # not nothing: whoever takes it for an empty list deletes or revokes

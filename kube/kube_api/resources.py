@@ -13,13 +13,17 @@ Objects: TypeAlias = list[Object]
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind of object; ``group`` is empty for the core API."""
+    """One kind of object; ``group`` is empty for the core API.
+
+    ``page_size``: how many are listed at a time, since all of a page are in memory at once.
+    """
 
     group: str
     version: str
     plural: str
     kind: str
     namespaced: bool = True
+    page_size: int = 100
 
     @property
     def api_version(self) -> str:

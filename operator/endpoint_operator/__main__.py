@@ -37,7 +37,7 @@ async def serve(settings: Settings) -> None:
     async with KubeClient(config, user_agent=USER_AGENT) as unguarded:
         leadership = Leadership(unguarded, settings)
         async with KubeClient(config, user_agent=USER_AGENT, before_write=leadership.check) as api:
-            cluster = ApiCluster(api)
+            cluster = ApiCluster(api, settings.release_namespace)
             controller = Controller(cluster, Watches(api, cluster, settings), settings, leadership)
             await run(controller, settings)
 

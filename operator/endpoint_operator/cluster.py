@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, Protocol
 
 from endpoint_operator import names
@@ -108,8 +109,9 @@ class Cluster(Protocol):
 class ApiCluster:
     """A real cluster."""
 
-    def __init__(self, api: KubeClient) -> None:
+    def __init__(self, api: KubeClient, release_namespace: str) -> None:
         self._api = api
+        self._slim = partial(slim, release_namespace=release_namespace)
         self._cache = Cache()
         self._references = References(api)
         self._posting = Posting(api)
@@ -184,7 +186,7 @@ class ApiCluster:
             if known is not None and self._cache.get(ref) is known:
                 self._cache.remove(known)
             return None
-        live = slim(obj)
+        live = self._slim(obj)
         if ref.kind not in OWN_KINDS and _is_managed(obj) and self._cache.concerns_us(live):
             self._cache.put(live)
         return live
@@ -258,7 +260,7 @@ class ApiCluster:
         """
         patch = {"metadata": {"resourceVersion": str(live.version)}, "status": changed}
         try:
-            answer = slim(await self._patch(live.ref, patch, "status"))
+            answer = self._slim(await self._patch(live.ref, patch, "status"))
         except NotFound as error:
             self._cache.remove(live)
             raise OwnerGoneError(f"{live.ref} was deleted") from error
@@ -282,7 +284,7 @@ class ApiCluster:
         """Take note of what a watch reports; return the object if that was news."""
         if change != "DELETED" and self._cache.is_known(obj):
             return None  # mostly our own writes, which are half of all that is reported
-        live = slim(obj)
+        live = self._slim(obj)
         return live if self._cache.observe(change, live) else None
 
     async def _look_again(self, live: Live | None) -> None:
@@ -301,7 +303,7 @@ class ApiCluster:
         )
 
     def _remember(self, obj: Object) -> Live:
-        live = slim(obj)
+        live = self._slim(obj)
         self._cache.put(live)
         return live
 

@@ -29,7 +29,8 @@ RESOURCES: Final = {
         Resource(names.GROUP, names.VERSION, "apikeys", API_KEY),
         Resource("", "v1", "services", SERVICE),
         Resource("", "v1", "configmaps", CONFIG_MAP),
-        Resource("", "v1", "secrets", SECRET),
+        # anybody can put our label on many, of 1.5 MiB each
+        Resource("", "v1", "secrets", SECRET, page_size=20),
         Resource("networking.k8s.io", "v1", "networkpolicies", NETWORK_POLICY),
         Resource("policy", "v1", "poddisruptionbudgets", DISRUPTION_BUDGET),
         Resource("", "v1", "persistentvolumeclaims", CLAIM),

@@ -10,15 +10,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from endpoint_operator import names
-from endpoint_operator.kinds import INFERENCE_ENDPOINT, POD
+from endpoint_operator.kinds import INFERENCE_ENDPOINT, POD, SECRET
 from kube_api import shallow
 
 Object = dict[str, Any]
+
+LARGEST_SECRET: Final = 8192
+"""Bytes; ours have less. Anybody can put our label on many large ones, which would take all our
+memory; so would one text of that length, and no gateway takes such a key."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -114,11 +118,18 @@ def ref_of(obj: Object) -> Ref:
     return Ref(sys.intern(obj["kind"]), sys.intern(meta.get("namespace", "")), meta["name"])
 
 
-def slim(obj: Object) -> Live:
-    """Return an object as it is kept; of a pod only what a diagnosis reads."""
+def slim(obj: Object, *, release_namespace: str = "") -> Live:
+    """Return an object as it is kept; of pods, and of Secrets too large to be ours, what is read.
+
+    Those of the release's namespace are kept as they are: only administrators write there.
+    """
     meta, ref = obj["metadata"], ref_of(obj)
     body = _pod(obj) if ref.kind == POD else obj
     status = body.get("status")
+    wanted = _packed(_wanted(body))
+    strange = ref.kind == SECRET and ref.namespace != release_namespace
+    if strange and len(wanted) > LARGEST_SECRET:
+        wanted = _packed(_secret(obj))
     ours = list(filter(_is_our_apply, meta.get("managedFields", ())))
     return Live(
         ref=ref,
@@ -133,7 +144,7 @@ def slim(obj: Object) -> Live:
         calls=calls(ref, status or {}) if ref.kind == INFERENCE_ENDPOINT else (),
         owns_replicas=any(map(_has_replicas, ours)),
         applied=bool(ours),
-        wanted=_packed(_wanted(body)),
+        wanted=wanted,
         reported=_packed(status) if status else b"",
     )
 
@@ -156,7 +167,7 @@ def _wanted(body: Object) -> Object:
     return {key: value for key, value in body.items() if key != "status"} | {"metadata": meta}
 
 
-_POD_META = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
+_META = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
 _POD_STATUS = (
     *("phase", "reason", "message", "conditions"),
     *("containerStatuses", "initContainerStatuses"),
@@ -165,13 +176,33 @@ _POD_STATUS = (
 
 def _pod(obj: Object) -> Object:
     """Return a tenth of a pod."""
-    meta = _only(_POD_META, obj["metadata"])
+    meta = _only(_META, obj["metadata"])
     revision = _only((names.REVISION,), obj["metadata"].get("annotations", {}))
     return {
         "metadata": meta | {"annotations": revision},
         "spec": _only(("nodeName",), obj.get("spec", {})),
         "status": _only(_POD_STATUS, obj.get("status", {})),
     }
+
+
+_KEYS = (names.API_KEY_FIELD, names.PREVIOUS_API_KEY_FIELD, names.NEXT_API_KEY_FIELD)
+_KEY_NOTES = (names.ROTATION, names.PREVIOUS_UNTIL, names.NEXT_FROM)
+
+
+def _secret(obj: Object) -> Object:
+    """Return the keys in a Secret, and what is said of them."""
+    meta = obj["metadata"]
+    labels = _only((names.MANAGED_BY,), meta.get("labels", {}))
+    notes = _short(_KEY_NOTES, meta.get("annotations", {}))
+    return {
+        **_only(("apiVersion", "kind"), obj),
+        "metadata": _only(_META, meta) | {"labels": labels, "annotations": notes},
+        "data": _short(_KEYS, obj.get("data", {})),
+    }
+
+
+def _short(keys: Iterable[str], texts: Object) -> Object:
+    return {key: text for key, text in _only(keys, texts).items() if len(text) <= LARGEST_SECRET}
 
 
 def _only(keys: Iterable[str], source: Object) -> Object:

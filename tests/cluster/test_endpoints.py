@@ -408,7 +408,7 @@ async def test_a_status_never_lands_on_a_successor_of_the_same_name(
     await cluster.delete(endpoint_ref(namespace))
     await cluster.create(manifest("qwen", namespace))
     with pytest.raises(Conflict):
-        await ApiCluster(cluster.api).write_status(predecessor, {"url": "http://wrong"})
+        await ApiCluster(cluster.api, "").write_status(predecessor, {"url": "http://wrong"})
 
 
 async def test_an_operator_with_another_default_image_rolls_nothing(

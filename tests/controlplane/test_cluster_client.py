@@ -54,7 +54,7 @@ def config(version: int, *, managed: bool = True, owner: Object | None = OWNER) 
 @pytest.fixture
 async def played() -> AsyncIterator[tuple[ScriptedApi, ApiCluster]]:
     async with scripted_api() as (script, client):
-        yield script, ApiCluster(client)
+        yield script, ApiCluster(client, builders.RELEASE_NAMESPACE)
 
 
 Played = tuple[ScriptedApi, ApiCluster]

@@ -63,6 +63,23 @@ def test_of_a_pod_only_what_a_diagnosis_reads_is_kept() -> None:
     assert b"secret" not in kept.wanted
 
 
+def test_of_a_large_secret_only_keys_are_kept() -> None:
+    large = "eA==" * 5000
+    data = {"api-key": "eA==", "next-api-key": large, "x": large, names.KEYRING_FIELD: large}
+    body = builders.secret("mine", "team-a", data)
+    body["metadata"] |= {"uid": "u", "resourceVersion": "1"}
+    # who applies it can say that they are we
+    body["metadata"]["managedFields"] = [{"manager": names.MANAGER, "operation": "Apply"}]
+    body["metadata"]["labels"] = {names.MANAGED_BY: names.MANAGER, "x": large}
+    body["metadata"]["annotations"] = {names.ROTATION: "r", names.NEXT_FROM: large, "x": large}
+    kept = slim(body, release_namespace="vllm-system")
+    assert len(kept.wanted) < 500
+    assert kept.object["data"] == {"api-key": "eA=="}
+    assert kept.object["metadata"]["labels"] == {names.MANAGED_BY: names.MANAGER}
+    assert kept.object["metadata"]["annotations"] == {names.ROTATION: "r"}
+    assert slim(body, release_namespace="team-a").object["data"] == data
+
+
 def test_an_endpoint_is_called_by_what_its_status_says() -> None:
     said = {"servedNames": ["a", "b"], "adapters": ["c"]}
     assert slim(builders.endpoint() | {"status": said}).calls == (*("qwen", "a", "b", "c"),)

@@ -36,7 +36,7 @@ def secret(key: bytes = IN_USE, before: bytes = b"") -> Object:
 @pytest.fixture
 async def played() -> AsyncIterator[Played]:
     async with scripted_api() as (script, client):
-        yield script, ApiCluster(client)
+        yield script, ApiCluster(client, builders.RELEASE_NAMESPACE)
 
 
 async def test_a_root_key_as_it_should_be_costs_no_write(make_context: MakeContext) -> None:

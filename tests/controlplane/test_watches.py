@@ -89,7 +89,7 @@ async def following(watches: Watches, kind: str = KIND) -> AsyncIterator[Heard]:
 @asynccontextmanager
 async def played(settings: Settings) -> AsyncIterator[tuple[ScriptedApi, ApiCluster, Watches]]:
     async with scripted_api() as (script, client):
-        cluster = ApiCluster(client)
+        cluster = ApiCluster(client, settings.release_namespace)
         yield script, cluster, Watches(client, cluster, settings)
 
 

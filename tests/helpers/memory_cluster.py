@@ -16,6 +16,7 @@ from endpoint_operator.claimants import Age
 from endpoint_operator.context import Context
 from endpoint_operator.errors import OwnerGoneError
 from endpoint_operator.live import Live, Object, Ref, ref_of, slim
+from helpers import builders
 from kube_api import ApiError, Conflict
 
 
@@ -220,7 +221,8 @@ class MemoryCluster:
         meta.setdefault("uid", f"uid-of-{obj['kind']}-{meta['name']}-{self._version}")
         meta.setdefault("generation", 1)
         applied = ref_of(obj) in self._applied
-        live = replace(slim(obj), owns_replicas=owns_replicas, applied=applied)
+        live = slim(obj, release_namespace=builders.RELEASE_NAMESPACE)
+        live = replace(live, owns_replicas=owns_replicas, applied=applied)
         self._stored[live.ref] = live
         return live
 

@@ -72,7 +72,7 @@ class SteppedOperator:
 
     def _begin(self) -> None:
         self._stopped = asyncio.Event()
-        self._cluster = ApiCluster(self._api)
+        self._cluster = ApiCluster(self._api, SETTINGS.release_namespace)
         self._context = Context(
             cluster=self._cluster,
             settings=SETTINGS,
