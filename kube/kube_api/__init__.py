@@ -20,7 +20,7 @@ from kube_api.errors import (
     Unavailable,
 )
 from kube_api.resources import Object, Resource
-from kube_api.watching import Event, EventType, Key, key_of, watch
+from kube_api.watching import Event, EventType, Key, Limits, key_of, watch
 
 __all__ = [
     "ApiError",
@@ -35,6 +35,7 @@ __all__ = [
     "Key",
     "KubeClient",
     "KubeError",
+    "Limits",
     "NotFound",
     "Object",
     "Resource",

@@ -3,7 +3,7 @@
 Both parts of the product keep a picture of the cluster from such streams. A stream survives
 the API server's restarts, compaction and silent connections: what was missed is made up for by
 a new list, whose differences are reported as if they had been watched. Consumers never see an
-error, but for a permission that was missing from the start.
+error, but for a permission that is missing from the start, or for as long as they say.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from math import inf
+from typing import Final, Literal, get_args
 
 from kube_api.client import KubeClient, selectors
 from kube_api.connection import Patience
@@ -34,6 +35,20 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 5.0
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a stream bears: seconds of silence of a connection; refusals (403) in a row.
+
+    A server that is starting refuses for a moment what it allows later.
+    """
+
+    silence: float = LONGEST_SILENCE_SECONDS
+    refusals: float = inf
+
+
+ENDLESS: Final = Limits()
+
+
+@dataclass(frozen=True)
 class Event:
     """A change of one object, or SYNCED (``object`` is empty): a complete list was delivered."""
 
@@ -51,17 +66,18 @@ class Watch:
         namespace: str | None,
         *,
         params: dict[str, str],
-        silence: float,
+        limits: Limits,
     ) -> None:
         self._api = api
         self._resource = resource
         self._namespace = namespace
         self._params = params
-        self._patience = Patience(silence=silence)
+        self._patience = Patience(silence=limits.silence)
         self._known: dict[Key, tuple[str, str]] = {}  # uid and version
         self._version = ""
         self._pause = FIRST_PAUSE_SECONDS
         self._synced_once = False
+        self._refusals, self._most_refusals = 0, limits.refusals
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield changes for ever; see ``watch``."""
@@ -74,8 +90,9 @@ class Watch:
                         yield event
                 async for event in self._stream():
                     yield event
+                self._refusals = 0
             except ApiError as error:
-                if error.status in (401, 403) and not self._synced_once:
+                if self._is_final(error):
                     raise
                 self._take(error)
                 at_least = error.retry_after
@@ -131,6 +148,12 @@ class Watch:
         bare = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
         return Event("DELETED", {**bare, "metadata": meta})
 
+    def _is_final(self, error: ApiError) -> bool:
+        if not self._synced_once:
+            return error.status in (401, 403)
+        self._refusals = self._refusals + 1 if error.status == 403 else 0
+        return self._refusals >= self._most_refusals
+
     def _take(self, error: ApiError) -> None:
         if _is_about_the_version(error):
             self._version = ""
@@ -150,19 +173,19 @@ def watch(
     *,
     label_selector: str = "",
     field_selector: str = "",
-    silence: float = LONGEST_SILENCE_SECONDS,
+    limits: Limits = ENDLESS,
 ) -> AsyncIterator[Event]:
     """Yield every change of the selected objects, for ever.
 
     First ADDED for each object there is, then SYNCED, then changes as they happen. After a gap
     the differences come as ADDED, MODIFIED and DELETED events, followed by SYNCED again. The
     object of a DELETED event is complete if the deletion was watched; after a gap it holds
-    apiVersion, kind, namespace, name, uid and the last version that was known. A connection that
-    is silent for ``silence`` seconds is given up. Raises Unauthorized or Forbidden if the first
-    list is refused, and nothing later.
+    apiVersion, kind, namespace, name, uid and the last version that was known. Raises
+    Unauthorized or Forbidden if the first list is refused; later only Forbidden, and only where
+    ``limits`` says when.
     """
     params = selectors(label_selector, field_selector)
-    return Watch(api, resource, namespace, params=params, silence=silence).events()
+    return Watch(api, resource, namespace, params=params, limits=limits).events()
 
 
 def parse(line: bytes) -> tuple[Event | None, str]:

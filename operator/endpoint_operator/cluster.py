@@ -287,6 +287,13 @@ class ApiCluster:
         live = self._slim(obj)
         return live if self._cache.observe(change, live) else None
 
+    def forget(self, kind: str, namespace: str) -> list[Live]:
+        """Forget everything of a kind in a namespace; return what was known."""
+        known = [live for live in self.of_kind(kind) if live.ref.namespace == namespace]
+        for live in known:
+            self._cache.remove(live)
+        return known
+
     async def _look_again(self, live: Live | None) -> None:
         """Learn what became of an object that is not as we know it; its watch may never tell."""
         if live is not None:

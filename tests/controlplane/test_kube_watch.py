@@ -21,7 +21,7 @@ from helpers.scripted_api import (
     text,
     widget,
 )
-from kube_api import Forbidden, KubeClient, Unauthorized, watch
+from kube_api import Forbidden, KubeClient, Limits, Unauthorized, watch
 
 
 async def collect(client: KubeClient, count: int) -> list[tuple[str, str]]:
@@ -156,6 +156,19 @@ async def test_a_permission_missing_from_the_start_is_an_error(
             await collect(client, 1)
 
 
+async def test_a_permission_that_stays_away_is_an_error_for_who_says_how_long() -> None:
+    async with scripted_api() as (script, client):
+        script.lists.append(listing(version=5))
+        script.watches.extend([failure(403), failure(403), failure(503), failure(403)])
+        script.watches.extend([failure(403), changes(("ADDED", widget("a", 6)))])
+        script.watches.extend([failure(403)] * 3)
+        events = watch(client, WIDGETS, limits=Limits(refusals=3))
+        assert [(await anext(events)).type for _ in range(2)] == ["SYNCED", "ADDED"]
+        with pytest.raises(Forbidden):
+            await anext(events)
+        assert not script.watches
+
+
 async def test_a_version_that_the_server_has_not_reached_is_given_up() -> None:
     async with scripted_api() as (script, client):
         script.lists.append(listing(widget("a", 7), version=50))
@@ -220,7 +233,7 @@ async def test_a_silent_connection_is_given_up(begins: bool) -> None:
         script.watches.extend([silence(begins=begins), changes(("ADDED", widget("a", 6)))])
         seen = []
         async with asyncio.timeout(10):
-            async for event in watch(client, WIDGETS, silence=0.2):
+            async for event in watch(client, WIDGETS, limits=Limits(silence=0.2)):
                 seen.append(event.type)
                 if event.type == "ADDED":
                     break

@@ -14,9 +14,17 @@ from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.errors import MissingKindError
 from endpoint_operator.live import Live
 from endpoint_operator.settings import Settings
-from endpoint_operator.watches import Watches
+from endpoint_operator.watches import REFUSALS, Watches
 from helpers import builders
-from helpers.scripted_api import Reply, ScriptedApi, changes, failure, listing, scripted_api
+from helpers.scripted_api import (
+    Reply,
+    ScriptedApi,
+    changes,
+    failure,
+    listing,
+    scripted_api,
+    silence,
+)
 from kube_api import Forbidden, Unavailable
 
 Object = dict[str, Any]
@@ -168,10 +176,70 @@ async def test_a_named_namespace_that_is_closed_does_not_close_the_others(
             await heard.synced.wait()
             assert await heard.next(1) == [("a", 3)]
         assert [cluster.is_closed(name) for name in ("team-a", "gone")] == [False, True]
-        del lists["gone"]
-        script.lists.extend([by_namespace(lists)] * 2)
-        await watches.refresh(KIND)
     assert "of namespace gone is seen: endpoints is forbidden" in caplog.text
+
+
+@pytest.mark.parametrize("gone", ["aaa-gone", "gone"])
+async def test_a_named_namespace_that_is_closed_stops_neither_a_start_nor_a_new_leader(
+    settings: Settings, gone: str
+) -> None:
+    named = settings.model_copy(update={"watch_namespaces": ("team-a", gone)})
+    lists = {
+        "team-a": listing(endpoint("a", 3), version=5),
+        gone: failure(403, "endpoints is forbidden"),
+        "vllm-system": listing(version=5),
+    }
+    async with played(named) as (script, cluster, watches):
+        script.lists.extend([by_namespace(lists)] * 4)
+        await watches.require(KIND)
+        await watches.refresh(KIND)
+        assert [live.ref.name for live in cluster.of_kind(KIND)] == ["a"]
+
+
+async def test_a_new_leader_must_be_able_to_list_the_namespace_of_the_release(
+    settings: Settings,
+) -> None:
+    async with played(settings) as (script, _, watches):
+        script.lists.append(failure(403))
+        with pytest.raises(Forbidden):
+            await watches.refresh(KIND)
+
+
+async def test_of_a_named_namespace_that_is_closed_later_nothing_is_known_any_more(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = settings.model_copy(update={"watch_namespaces": ("team-a", "gone")})
+    lists = {
+        "team-a": listing(endpoint("a", 3), version=5),
+        "gone": listing(endpoint("b", 4, namespace="gone"), version=5),
+        "vllm-system": listing(version=5),
+    }
+    open_watches = {"team-a": silence(begins=True), "vllm-system": silence(begins=True)}
+    refused = by_namespace(open_watches | {"gone": failure(403, "endpoints is forbidden")})
+    async with played(named) as (script, cluster, watches):
+        script.lists.extend([by_namespace(lists)] * 3)
+        script.watches.extend([refused] * (2 + REFUSALS))
+        async with following(watches) as heard:
+            assert sorted(await heard.next(2)) == [("a", 3), ("b", 4)]
+            assert await heard.next(1) == [("b", 4)]  # it is no longer there
+        assert [live.ref.name for live in cluster.of_kind(KIND)] == ["a"]
+        assert [cluster.is_closed(name) for name in ("team-a", "gone")] == [False, True]
+        async with following(watches) as heard:
+            script.lists.extend([by_namespace(lists)] * 3)
+            assert await heard.next(1) == [("b", 4)]
+            await heard.synced.wait()
+        assert not cluster.is_closed("gone")
+    assert "of namespace gone is seen: endpoints is forbidden" in caplog.text
+
+
+async def test_secrets_are_listed_a_few_at_a_time(settings: Settings) -> None:
+    async with played(settings) as (script, _, watches):
+        script.lists.extend([listing(version=5)] * 2)
+        for kind in ("Secret", "ConfigMap"):
+            async with following(watches, kind) as heard:
+                await heard.synced.wait()
+        limits = [r.query["limit"] for r in script.requests if "limit" in r.query]
+        assert limits == ["20", "100"]
 
 
 @pytest.mark.parametrize("namespaces", [(), ("team-a",)], ids=["all", "the release's"])
