@@ -560,9 +560,7 @@ def test_a_rollout_that_waits_for_the_gpus_of_the_replica_before_says_so() -> No
 
 def test_a_rollout_by_replacement_waits_for_no_replica_before() -> None:
     old = pods.serving(name="old", revision=OLD)
-    replacing = pods.deployment()
-    replacing["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
-    known = cause(old, pods.unscheduled(NO_GPU, created=9), deployment=replacing)
+    known = cause(old, pods.unscheduled(NO_GPU, created=9), deployment=replacing())
     assert known.reason == causes.INSUFFICIENT_GPU
 
 
@@ -728,6 +726,46 @@ def test_an_event_tells_why_there_is_no_container(event: Object, reason: str, wo
     known = cause(pods.without_sandbox(), now=at(60), warnings=[event])
     assert known.reason == reason
     assert words in known.message
+
+
+MULTI_ATTACH = (
+    'Multi-Attach error for volume "pvc-0a1b2c3d-1111-2222-3333-0a1b2c3d4e5f" Volume is already'
+    " exclusively attached to one node and can't be attached to another"
+)
+ONE_POD = (
+    "0/2 nodes are available: 1 Insufficient cpu, 1 node has pod using PersistentVolumeClaim with"
+    " the same name and ReadWriteOncePod access mode. no new claims to deallocate."
+)
+
+
+def replacing() -> Object:
+    made = pods.deployment()
+    made["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    return made
+
+
+@pytest.mark.parametrize("waiting", [pods.unscheduled(ONE_POD), pods.without_sandbox()])
+@pytest.mark.parametrize(
+    ("before", "deployment", "remedy"),
+    [
+        ({}, pods.deployment(), "spec.rollout.strategy to Replace"),
+        ({"deletionTimestamp": at(9)}, replacing(), "spec.engine.drainTimeout"),
+        ({}, replacing(), "a claim that is ReadWriteMany"),
+    ],
+)
+def test_a_volume_that_another_replica_has_is_nothing_to_look_at(
+    waiting: Object, before: Object, deployment: Object, remedy: str
+) -> None:
+    old = pods.serving(name="old", revision=OLD)
+    old["metadata"] |= before
+    warnings = [
+        warning("FailedMount", "Unable to attach or mount volumes: timed out waiting", last=3590),
+        warning("FailedAttachVolume", MULTI_ATTACH),  # once, and never again
+    ]
+    known = cause(old, waiting, deployment=deployment, now=at(3600), warnings=warnings)
+    assert known.reason == causes.VOLUME_FAILED
+    assert remedy in known.message
+    assert "describe pvc" not in known.message
 
 
 def test_what_the_kubelet_no_longer_repeats_is_over() -> None:

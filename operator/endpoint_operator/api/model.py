@@ -66,6 +66,11 @@ class CacheSpec(Strict):
         """Whether one node, or one pod, at a time can mount the claim that the operator makes."""
         return self.size is not None and self.access_mode != "ReadWriteMany"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether many nodes can surely mount it; of an existing claim it is not known."""
+        return self.size is not None and self.access_mode == "ReadWriteMany"
+
 
 _ANOTHER_CLAIM: Final = (
     "a claim keeps what it was made with; leave it, or make a claim of your own and set claimName"

@@ -88,8 +88,9 @@ class InferenceEndpointSpec(Strict):
     @property
     def strategy(self) -> Strategy:
         """How replicas are replaced: as the user says, else as the cache allows."""
-        exclusive = self.model.cache is not None and self.model.cache.is_exclusive
-        return self.rollout.strategy or ("Replace" if exclusive else "Surge")
+        cache = self.model.cache
+        shared = cache is None or cache.is_shared
+        return self.rollout.strategy or ("Surge" if shared else "Replace")
 
     @property
     def warnings(self) -> tuple[tuple[str, str], ...]:

@@ -107,6 +107,6 @@ class RolloutSpec(Strict):
     strategy: Strategy | None = Field(
         default=None,
         description="Surge starts a new replica before an old one stops, which needs free GPUs;"
-        " Replace stops one first. Default: Replace with a cache that the operator makes and that"
-        " is not ReadWriteMany, else Surge.",
+        " Replace stops one first. Default: Surge without a cache or with one of accessMode"
+        " ReadWriteMany, else Replace, also with claimName, of which that is not known.",
     )

@@ -46,8 +46,10 @@ def diagnose(
     template = Template(deployment)
     seen = [Pod(pod) for pod in pods]
     current = sorted(filter(template.made, seen), key=lambda pod: pod.age_key, reverse=True)
-    found = next(_causes(template, current, _asked(template, seen)), None)
-    diagnosis = Diagnosis(found) if found else sandbox.look(current, now=now, warnings=warnings)
+    asked = _asked(template, seen)
+    diagnosis = Diagnosis(next(_causes(template, current, asked), None))
+    if diagnosis.cause is None:
+        diagnosis = sandbox.look(current, asked, now=now, warnings=warnings)
     if diagnosis.cause is None and _is_late(template):
         diagnosis = replace(diagnosis, cause=_TOO_LATE)
     return replace(diagnosis, started=any(pod.engine_started for pod in current))

@@ -14,13 +14,13 @@ from typing import Final
 from endpoint_operator.diagnosis.causes import (
     CONFIGURATION_MISSING,
     POD_START_FAILED,
-    VOLUME_FAILED,
     Cause,
     Diagnosis,
     Object,
 )
 from endpoint_operator.diagnosis.pods import Pod, seconds_between
 from endpoint_operator.diagnosis.quote import sentence
+from endpoint_operator.diagnosis.scheduling import Asked, is_in_use, volume_failed
 
 PATIENCE_SECONDS: Final = 15.0
 """How long volumes and network may take before the events are read."""
@@ -37,7 +37,9 @@ _MISSING: Final = re.compile(
 )
 
 
-def look(current: Sequence[Pod], *, now: str, warnings: Sequence[Object] | None) -> Diagnosis:
+def look(
+    current: Sequence[Pod], asked: Asked, *, now: str, warnings: Sequence[Object] | None
+) -> Diagnosis:
     """Return what keeps the newest pod without containers from having them."""
     pod = next(filter(_has_no_sandbox, current), None)
     if pod is None:
@@ -47,7 +49,7 @@ def look(current: Sequence[Pod], *, now: str, warnings: Sequence[Object] | None)
         return Diagnosis(again_after=PATIENCE_SECONDS - waited)
     if warnings is None:
         return Diagnosis(ask=pod.object, again_after=AGAIN_SECONDS)
-    causes = [_cause(each) for each in warnings if _is_recent(each, now)]
+    causes = [_cause(each, asked) for each in warnings if _counts(each, now)]
     # several may be true: always name the same one
     known = sorted((each for each in causes if each), key=lambda each: (each.reason, each.message))
     return Diagnosis(known[0] if known else None, again_after=AGAIN_SECONDS)
@@ -62,7 +64,9 @@ def _has_no_sandbox(pod: Pod) -> bool:
     )
 
 
-def _is_recent(event: Object, now: str) -> bool:
+def _counts(event: Object, now: str) -> bool:
+    if is_in_use(_said(event)):
+        return True  # that is said once, not again and again
     series = event.get("series") or {}
     last = (
         series.get("lastObservedTime")
@@ -73,11 +77,15 @@ def _is_recent(event: Object, now: str) -> bool:
     return seconds_between(last, now) <= RECENT_SECONDS
 
 
-def _cause(event: Object) -> Cause | None:
-    said: str = event.get("message") or event.get("note") or ""
+def _said(event: Object) -> str:
+    return event.get("message") or event.get("note") or ""
+
+
+def _cause(event: Object, asked: Asked) -> Cause | None:
+    said = _said(event)
     match event.get("reason"):
         case "FailedMount" | "FailedAttachVolume" | "FailedMapVolume":
-            return _volume(said)
+            return _volume(said, asked)
         case "FailedCreatePodSandBox":
             return Cause(
                 POD_START_FAILED,
@@ -87,14 +95,11 @@ def _cause(event: Object) -> Cause | None:
     return None
 
 
-def _volume(said: str) -> Cause:
+def _volume(said: str, asked: Asked) -> Cause:
     if missing := _MISSING.search(said):
         return Cause(
             CONFIGURATION_MISSING,
             f"A volume names something that is not there: {sentence(missing[0])}"
             " Create it, or correct the name in the spec.",
         )
-    return Cause(
-        VOLUME_FAILED,
-        f"A volume can't be mounted: {sentence(said)} Look at the claim: kubectl describe pvc.",
-    )
+    return volume_failed(f"A volume can't be mounted: {sentence(said)}", asked)

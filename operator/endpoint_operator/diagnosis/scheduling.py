@@ -22,11 +22,14 @@ _VOLUME: Final = re.compile(
     r"persistent ?volume|volume node affinity|volume zone|volume count|\bpvc\(s\)|free storage",
     re.IGNORECASE,
 )
+_IN_USE: Final = re.compile(r"Multi-Attach|already used by pod|ReadWriteOncePod")
 
 
 @dataclass(frozen=True)
 class Asked:
     """The accelerators that one replica asks for, and whether other replicas hold some.
+
+    What is told of them is as true of a volume that only one node, or pod, can have.
 
     ``counts``: how many of which extended resource.
     ``kept``: those of the spec before keep theirs until the new one is ready.
@@ -52,17 +55,37 @@ def unschedulable(message: str, asked: Asked) -> Cause:
         if f"Insufficient {resource}" in obstacles:
             return _no_gpu(said, asked, asked.words(resource))
     if any(map(_VOLUME.search, obstacles)):
-        return Cause(
-            VOLUME_FAILED,
-            f"The pod's volume keeps it from every node: {said}."
-            " Look at the claim: kubectl describe pvc.",
-        )
+        return volume_failed(f"The pod's volume keeps it from every node: {said}.", asked)
     return Cause(
         UNSCHEDULABLE,
         f"No node can run a replica: {said}."
         " Ask for less in spec.resources, look at spec.gpu.products and at the node selector,"
         " affinity and tolerations in spec.podTemplate, or add a node.",
     )
+
+
+def volume_failed(problem: str, asked: Asked) -> Cause:
+    """Return what to do about a volume's problem, which is told in a sentence."""
+    if not is_in_use(problem):
+        remedy = "Look at the claim: kubectl describe pvc."
+    elif asked.kept:
+        remedy = (
+            "The replica of the spec before keeps it until the new one is ready. Set"
+            " spec.rollout.strategy to Replace, which stops the old replica first."
+        )
+    elif asked.draining:
+        remedy = (
+            "A stopping replica gives it back when its requests are answered, after"
+            " spec.engine.drainTimeout at most."
+        )
+    else:
+        remedy = "Another pod has it: end that one, or take a claim that is ReadWriteMany."
+    return Cause(VOLUME_FAILED, f"{problem} {remedy}")
+
+
+def is_in_use(said: str) -> bool:
+    """Return whether a volume is another pod's, and can't be two pods' as they are placed."""
+    return bool(_IN_USE.search(said))
 
 
 def _no_gpu(said: str, asked: Asked, wanted: str) -> Cause:
