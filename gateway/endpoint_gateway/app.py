@@ -33,7 +33,9 @@ KEEP_ALIVE_SECONDS = 620
 Traefik 90 s, cloud load balancers 600 s), so that it is they who hang up, and no request meets a
 connection that is just being closed."""
 
-_ANYWHERE = "0.0.0.0"  # noqa: S104 - a pod's address is not known before
+_ANYWHERE = ""
+"""Every address by IPv4 and by IPv6, as far as there is either; "::" would be by IPv6 only."""
+
 _USER_AGENT = "vllm-endpoints-gateway"
 
 

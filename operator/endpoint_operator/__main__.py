@@ -10,11 +10,13 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import kopf
 import uvloop
+from aiohttp import web
 
 from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.controller import Controller
@@ -45,17 +47,33 @@ async def serve(settings: Settings) -> None:
 async def run(controller: Controller, settings: Settings) -> None:
     """Run kopf, and with it the controller, until a signal comes or the controller fails."""
     stop = asyncio.Event()
-    await kopf.operator(
-        registry=build_registry(controller, stop.set),
-        clusterwide=True,  # of what it watches, which is nothing
-        standalone=True,
-        # left to itself kopf asks for the user's name, and the image's user has none
-        identity=cast("Any", USER_AGENT),
-        stop_flag=stop,
-        liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
-    )
+    async with alive(settings.liveness_port):
+        await kopf.operator(
+            registry=build_registry(controller, stop.set),
+            clusterwide=True,  # of what it watches, which is nothing
+            standalone=True,
+            # left to itself kopf asks for the user's name, and the image's user has none
+            identity=cast("Any", USER_AGENT),
+            stop_flag=stop,
+        )
     if controller.failure is not None:
         raise controller.failure
+
+
+@asynccontextmanager
+async def alive(port: int) -> AsyncIterator[None]:
+    """Answer probes inside the block, by IPv4 and IPv6; kopf's own server takes one address."""
+    runner = web.ServerRunner(web.Server(_alive, access_log=None), shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _alive(_request: web.BaseRequest) -> web.Response:
+    return web.Response()
 
 
 def main() -> None:

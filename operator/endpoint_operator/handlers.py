@@ -1,6 +1,6 @@
 """kopf's side: what begins and ends with the process, how kopf behaves, how it logs in.
 
-kopf gives the process its life: start, signals, liveness, an orderly end. It has no handler of
+kopf gives the process its life: start, signals, an orderly end. It has no handler of
 objects: then it writes nothing (no annotation, no finalizer) and watches nothing; ``watches`` does.
 ``__main__`` runs the registry.
 """

@@ -54,5 +54,3 @@ def configure_logging(level: str) -> None:
     if level != "debug":
         # kopf tells every signal and handler call; ours say the same with more meaning
         logging.getLogger("kopf").setLevel(logging.WARNING)
-        # a line for each probe
-        logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -7,10 +7,11 @@ import logging
 import sys
 from typing import Any
 
+import aiohttp
 import pytest
 
 from endpoint_operator import names
-from endpoint_operator.__main__ import leaves
+from endpoint_operator.__main__ import alive, leaves
 from endpoint_operator.controller import concerned, longest_pause
 from endpoint_operator.errors import SettingsError
 from endpoint_operator.listing import KEYRING
@@ -19,6 +20,8 @@ from endpoint_operator.rootkey import ROOT_KEY
 from endpoint_operator.settings import Settings, load_settings
 from endpoint_operator.telemetry import JsonFormatter, bound
 from helpers import builders
+from helpers.addresses import loopbacks
+from helpers.operator_process import free_port
 from kube_api import Invalid, Unavailable
 
 GIVEN = {
@@ -158,6 +161,14 @@ def test_what_an_outage_or_a_key_waits_for_is_looked_at_more_often_than_a_refusa
     )
     assert longest_pause(Ref("InferenceEndpoint", "team-a", "qwen"), Invalid(422, "no")) == 300
     assert longest_pause(Ref("ApiKey", "team-a", "ci"), Invalid(422, "no")) == 15
+
+
+async def test_probes_are_answered_by_every_kind_of_address() -> None:
+    port = free_port()
+    async with alive(port), aiohttp.ClientSession() as session:
+        for host in loopbacks():
+            async with session.get(f"http://{host}:{port}/healthz") as response:
+                assert response.status == 200
 
 
 def test_errors_are_found_in_groups_of_groups() -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from endpoint_gateway.catalog import Catalog, Replica
+from helpers.addresses import loopbacks
 from helpers.fake_vllm import (
     DONE,
     LAST_CHUNK,
@@ -56,6 +57,16 @@ async def test_one_vllm_is_served_from_two_variables() -> None:
         "model",
         "chat.completions",
     ]
+
+
+async def test_it_is_reached_by_every_kind_of_address() -> None:
+    async with (
+        FakeVllm(answering(captured("models"))) as engine,
+        gateway_process(static(engine)) as running,
+    ):
+        for url in (str(running.client.base_url.join("/healthz")), running.metrics_url):
+            for host in loopbacks():
+                assert (await running.client.get(url.replace("127.0.0.1", host))).is_success
 
 
 async def test_sigterm_lets_a_stream_finish_and_takes_no_new_connection() -> None:
