@@ -22,7 +22,7 @@ FOREIGN: Final = "foreign"
 """What names of things begin with that are none of ours."""
 TEMPLATE: Final = "a"
 """The ConfigMap that specs refer to."""
-MERGE_KEYS: Final = ("name", "mountPath", "containerPort", "port", "protocol", "uid")
+MERGE_KEYS: Final = ("name", "mountPath", "uid")
 
 
 def owned(fields: Object, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -17,7 +17,7 @@ from endpoint_operator.cluster import ApiCluster
 from endpoint_operator.context import Context, InUse
 from endpoint_operator.keys import RootKey
 from endpoint_operator.kinds import DEPLOYMENT, OWN_KINDS, POD, RESOURCES
-from endpoint_operator.live import Live, Ref, ref_of
+from endpoint_operator.live import Ref, ref_of
 from endpoint_operator.reconcile import reconcile_endpoint
 from endpoint_operator.settings import load_settings
 from endpoint_operator.upgrades import Slots
@@ -95,7 +95,7 @@ class SteppedOperator:
             self._cluster.observe("ADDED", body)
         before = self._reports
         self._reports = [
-            (live.ref, live.reported, live.wanted if kind == POD else _replicas(live))
+            (live.ref, live.reported, live.wanted if kind == POD else b"")
             for kind in (DEPLOYMENT, POD)
             for live in sorted(self._cluster.of_kind(kind), key=lambda live: live.ref)
         ]
@@ -137,12 +137,6 @@ class SteppedOperator:
         return await self._api.list(
             RESOURCES[kind], self._endpoint.namespace, label_selector=selector
         )
-
-
-def _replicas(deployment: Live) -> int:
-    """Return a number that is written without an answer: only the next look brings it."""
-    replicas: int = deployment.object["spec"]["replicas"]
-    return replicas
 
 
 @asynccontextmanager
