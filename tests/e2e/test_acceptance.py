@@ -9,7 +9,7 @@ import pytest
 
 from hack.cluster.processes import ClusterError
 from helpers.builders import condition_of
-from helpers.demo_cluster import Demo
+from helpers.demo_cluster import Demo, eventually
 from helpers.small_endpoints import small_endpoint
 
 pytestmark = pytest.mark.timeout(400, func_only=True)
@@ -58,7 +58,8 @@ def test_what_only_the_operator_sees_is_refused_with_the_field_to_use(place: Dem
     found = place.wait_for("owned", NAMESPACE, Accepted="InvalidSpec", Ready="InvalidSpec")
     assert "spec.engine.config.por" in condition_of(found, "Accepted")["message"]
     assert found["status"]["phase"] == "Invalid"
-    assert "InvalidSpec" in events(place, "owned")
+    # Events are written behind the status
+    eventually(lambda: "InvalidSpec" in events(place, "owned"), within_seconds=60)
 
 
 def test_what_the_api_server_sees_is_refused_at_once(place: Demo) -> None:

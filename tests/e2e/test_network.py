@@ -17,7 +17,7 @@ from hack.demo.deploy import RELEASE
 from helpers import packets
 from helpers.demo_cluster import Demo, eventually
 
-pytestmark = pytest.mark.timeout(120, func_only=True)
+pytestmark = pytest.mark.timeout(300, func_only=True)
 
 NAMESPACE = "packets"
 PORTS = (8000, 8001, 8005, 8006)
@@ -41,18 +41,24 @@ RULES: dict[str, tuple[list[dict[str, Any]], frozenset[int], frozenset[int]]] = 
 }
 
 
-@pytest.fixture(scope="module")
-def addresses(demo: Demo) -> Iterator[dict[str, str]]:
-    """The addresses of a server for each rule and of two clients, by name."""
+@pytest.fixture(scope="module", autouse=True)
+def place(demo: Demo) -> Iterator[None]:
+    """A namespace for pods that are neither engine nor gateway."""
     demo.session.call_kubectl("create", "namespace", NAMESPACE)
+    yield
+    demo.session.call_kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def addresses(demo: Demo) -> dict[str, str]:
+    """The addresses of a server for each rule and of two clients, by name."""
     pods = [
         packets.standing_pod(name, NAMESPACE, labels={"app": name}, ports=PORTS) for name in RULES
     ]
     for name, tier in CLIENTS.items():
         pods.append(packets.standing_pod(name, NAMESPACE, labels={"tier": tier}))
     demo.apply_all(pods)
-    yield packets.addresses(demo.session, namespace=NAMESPACE)
-    demo.session.call_kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    return packets.addresses(demo.session, namespace=NAMESPACE)
 
 
 def policy(server: str, back: str) -> dict[str, Any]:
@@ -85,7 +91,7 @@ def test_the_local_cluster_enforces_policies(demo: Demo, addresses: dict[str, st
         for column, client in enumerate(CLIENTS, 1)
     }
     with contextlib.suppress(AssertionError):  # the comparison below shows more
-        eventually(lambda: seen() == wanted, within_seconds=10)
+        eventually(lambda: seen() == wanted, within_seconds=60)
     assert seen() == wanted
 
 
@@ -95,48 +101,51 @@ DNS = "kube-dns.kube-system:53"
 
 
 @pytest.fixture(scope="module")
-def bystanders(demo: Demo) -> Iterator[str]:
-    """The engine's address, beside pods that are no gateway."""
+def bystanders(demo: Demo) -> dict[str, str]:
+    """The addresses of pods that are no gateway, by name."""
     names = (STRANGER, SCRAPER)
-    demo.apply_all(packets.standing_pod(n, "default", labels={"app": n}) for n in names)
-    for name in names:
-        demo.session.call_kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
-    yield str(demo.engine_pods()[0]["status"]["podIP"])
-    demo.session.call_kubectl("delete", "pod", *names, "--wait=false")
+    demo.apply_all(packets.standing_pod(n, NAMESPACE, labels={"app": n}) for n in names)
+    return packets.addresses(demo.session, namespace=NAMESPACE)
 
 
-def test_the_gateway_reaches_an_engine_and_others_do_not(demo: Demo, bystanders: str) -> None:
-    goal = f"{bystanders}:{ENGINE_PORT}"
-    assert packets.reached(demo.session, GATEWAYS, [goal], namespace=RELEASE_NAMESPACE) == {goal}
+@pytest.fixture
+def engine(demo: Demo, bystanders: dict[str, str]) -> str:
+    """An engine's address and port, beside pods that are no gateway."""
+    assert bystanders
+    return f"{demo.engine_pods()[0]['status']['podIP']}:{ENGINE_PORT}"
+
+
+def test_the_gateway_reaches_an_engine_and_others_do_not(demo: Demo, engine: str) -> None:
+    goal = {engine}
+    assert packets.reached(demo.session, GATEWAYS, goal, namespace=RELEASE_NAMESPACE) == goal
     for name in (STRANGER, SCRAPER):
-        assert packets.reached(demo.session, name, [goal], namespace="default") == set()
+        assert packets.reached(demo.session, name, goal, namespace=NAMESPACE) == set()
 
 
-def test_a_scraper_that_the_chart_names_reaches_an_engine(demo: Demo, bystanders: str) -> None:
+def test_a_scraper_that_the_chart_names_reaches_an_engine(demo: Demo, engine: str) -> None:
     (before,) = demo.engine_pods()
-    goal = f"{bystanders}:{ENGINE_PORT}"
-    space = {"matchLabels": {"kubernetes.io/metadata.name": "default"}}
+    space = {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}
     peer = {"namespaceSelector": space, "podSelector": {"matchLabels": {"app": SCRAPER}}}
 
     def reached(name: str) -> bool:
-        return bool(packets.reached(demo.session, name, [goal], namespace="default"))
+        return bool(packets.reached(demo.session, name, [engine], namespace=NAMESPACE))
 
     with demo.chart_values({"networkPolicy.scrapers": [peer]}):
-        eventually(lambda: reached(SCRAPER), within_seconds=30, every_seconds=0.5)
+        eventually(lambda: reached(SCRAPER), within_seconds=60, every_seconds=0.5)
         assert not reached(STRANGER)
     (after,) = demo.engine_pods()
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-def test_an_engine_reaches_others_but_no_link_local_address(demo: Demo, bystanders: str) -> None:
-    assert bystanders
-    stranger = demo.session.get("pod", STRANGER, namespace="default")["status"]["podIP"]
+def test_an_engine_reaches_others_but_no_link_local_address(
+    demo: Demo, bystanders: dict[str, str]
+) -> None:
     with socket.create_server((LINK_LOCAL_ADDRESS, 0)) as metadata_service:
         link_local = f"{LINK_LOCAL_ADDRESS}:{metadata_service.getsockname()[1]}"
-        goals = [link_local, DNS, f"{stranger}:9"]
+        goals = [link_local, DNS, f"{bystanders[STRANGER]}:9"]
         by_engine, by_stranger = (
-            packets.reached(demo.session, pod, goals, namespace="default")
-            for pod in ("deployment/tiny-engine", STRANGER)
+            packets.reached(demo.session, pod, goals, namespace=namespace)
+            for pod, namespace in (("deployment/tiny-engine", "default"), (STRANGER, NAMESPACE))
         )
     assert by_stranger == set(goals)
     assert by_engine == {*goals} - {link_local}

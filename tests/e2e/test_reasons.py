@@ -76,6 +76,9 @@ CAUSES = {
         {"resources": {"requests": {"memory": "100Ti"}}},
         "Pending",
     ),
+    "product": Cause(
+        "Unschedulable", "node affinity", {"gpu": {"count": 1, "products": ["none"]}}, "Pending"
+    ),
     "claim": Cause("VolumeFailed", "nowhere", {"model": {"source": "pvc://nowhere/m"}}, "Pending"),
     "unbound": Cause("VolumeFailed", "unbound", {"model": {"cache": {"size": "1Gi"}}}, "Pending"),
     "quota": Cause(
@@ -153,7 +156,7 @@ def test_status_names_the_cause(failing: Demo, name: str) -> None:
         described = failing.session.call_kubectl("describe", "iep", name, "-n", cause.namespace)
         return cause.reason in described.partition("\nEvents:")[2]
 
-    eventually(told, within_seconds=10, every_seconds=0.5)
+    eventually(told, within_seconds=60, every_seconds=0.5)
     if name != LOOPING:
         delete = ["delete", "iep", name, "-n", cause.namespace, "--wait=false"]
         failing.session.call_kubectl(*delete)

@@ -42,6 +42,8 @@ def test_an_engine_that_is_not_up_yet_goes_at_once(served: Served) -> None:
     running = "--for=jsonpath={.status.containerStatuses[0].state.running.startedAt}"
     wait = ["wait", "pod", "-n", NAMESPACE, "-l", selector, "--timeout=60s"]
     served.wait_for("hasty", Ready="Starting")
+    # kubectl waits for no pod that is not there yet
+    eventually(lambda: served.demo.pods("hasty", NAMESPACE), within_seconds=60, every_seconds=1)
     served.demo.session.call_kubectl(*wait, running)
     served.demo.session.call_kubectl("delete", "iep", "hasty", "-n", NAMESPACE)
     eventually(lambda: not served.demo.pods("hasty", NAMESPACE), within_seconds=60, every_seconds=1)

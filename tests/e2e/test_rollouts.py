@@ -12,6 +12,7 @@ import pytest
 from hack.cluster.addons import GPU_RESOURCE
 from hack.demo import calls, deploy
 from hack.demo.runtimes import GPUS
+from hack.demo.session import JsonObject
 from hack.images.catalog import ENGINE
 from helpers import packets
 from helpers.builders import condition_of
@@ -60,17 +61,25 @@ def test_new_names_are_in_force_at_once_and_lose_nothing(served: Served) -> None
 
     with losing_nothing(served), served.client() as client:
         served.change(ROLLING, model={"servedNames": [ROLLING, "renamed"]})
-        eventually(known, within_seconds=5)
+        eventually(known, within_seconds=60)
+        assert served.status(ROLLING)["engineNames"] == [ROLLING]  # of the engine before
         served.wait_for(ROLLING, Progressing="Complete")
         assert served.only_pod(ROLLING) != before
     assert served.status(ROLLING)["engineNames"] == [ROLLING, "renamed"]
+
+
+def holds_its_gpus(pod: JsonObject) -> bool:
+    """Whether a pod has what it asks for: one that waits or has ended does not."""
+    is_over = pod["status"]["phase"] in ("Succeeded", "Failed")
+    return "nodeName" in pod["spec"] and not is_over
 
 
 @contextmanager
 def no_gpu_left(demo: Demo) -> Iterator[None]:
     """Somebody else holds every GPU that is free."""
     pods = json.loads(demo.session.call_kubectl("get", "pods", "-A", "-o", "json"))["items"]
-    limits = [c["resources"].get("limits", {}) for p in pods for c in p["spec"]["containers"]]
+    held = [p["spec"]["containers"] for p in pods if holds_its_gpus(p)]
+    limits = [c["resources"].get("limits", {}) for containers in held for c in containers]
     free = GPUS - sum(int(limit.get(GPU_RESOURCE, 0)) for limit in limits)
     demo.apply_all([packets.standing_pod("holder", NAMESPACE, limits={GPU_RESOURCE: str(free)})])
     holder = ["pod/holder", "-n", NAMESPACE]

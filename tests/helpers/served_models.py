@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import openai
 
 from endpoint_operator import names
+from hack.cluster import addons
 from hack.demo import deploy
 from hack.demo.session import JsonObject
 from helpers import model_store
@@ -21,7 +22,7 @@ ENDPOINTS = (
         ROLLING,
         NAMESPACE,
         model={"adapters": [{"name": ADAPTER, "source": "file:///models/tiny-lora"}]},
-        gpu={"count": 1},
+        gpu={"count": 1, "products": [addons.GPU_LABELS["nvidia.com/gpu.product"]]},
     ),
     small_endpoint(STORED, NAMESPACE, model={"source": "pvc://models/acme/tiny"}),
 )
