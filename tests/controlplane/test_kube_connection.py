@@ -193,17 +193,18 @@ async def test_a_write_is_never_sent_twice() -> None:
 
 
 async def test_a_request_that_is_given_up_takes_its_connection_along() -> None:
-    hung_up = asyncio.Event()
+    asked, hung_up = asyncio.Event(), asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(OK[:-1])
+        asked.set()
         assert await reader.read() == b""
         hung_up.set()
 
-    async with serving(talk) as (_, client), asyncio.timeout(10):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await get(client)
+    async with serving(talk) as (_, client), asyncio.timeout(30):
+        request = asyncio.create_task(get(client))
+        await asked.wait()
+        request.cancel()
         await hung_up.wait()
 
 
@@ -239,7 +240,7 @@ async def test_a_reader_that_lags_stops_the_server() -> None:
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for _number in range(1000):
+        for _number in range(2000):
             writer.write(piece)
             await writer.drain()
             sent += 1
@@ -252,7 +253,8 @@ async def test_a_reader_that_lags_stops_the_server() -> None:
         while before != sent:
             before = sent
             await asyncio.sleep(0.05)
-        assert sent * len(piece) < 20 * MOST_UNREAD_BYTES
+        # what the kernel's buffers take where they may be large, and half of all at most
+        assert sent * len(piece) < 64 * MOST_UNREAD_BYTES
         async for each in pieces:
             total += len(each)
-        assert total == 1000 << 16
+        assert total == 2000 << 16

@@ -134,7 +134,7 @@ async def test_a_clusters_endpoint_is_served_and_an_edit_is_in_force_at_once(
             assert engine.requests[0].json == {"model": "qwen"}
             edited = api.objects[IEP_PATH] | {"status": {"servedNames": ["other"]}}
             await api.change(IEP_PATH, edited)
-            await asyncio.wait_for(until_listed("other", running), 1)
+            await asyncio.wait_for(until_listed("other", running), 30)
 
 
 async def until_listed(model: str, running: Running) -> None:

@@ -241,7 +241,7 @@ async def silence(connection: Connection) -> None:
 async def test_a_silent_engine_is_a_504() -> None:
     async with (
         FakeVllm(silence) as engine,
-        live_gateway(endpoint(engine.replica), total_timeout_seconds=0.05) as live,
+        live_gateway(endpoint(engine.replica), total_timeout_seconds=0.5) as live,
     ):
         answer = await live.chat()
         assert told(answer) == (504, "backend_timeout", "backend_timeout")
