@@ -21,10 +21,15 @@ NUMBERS = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run these tests in one event loop, which the clients of the session live in."""
+    """Run these tests in one event loop, which the clients of the session live in.
+
+    Several waits of ``DEADLINE_SECONDS`` fit into the time that each has.
+    """
     for item in items:
-        function = getattr(item, "function", None)
-        if HERE in item.path.parents and inspect.iscoroutinefunction(function):
+        if HERE not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.timeout(300))
+        if inspect.iscoroutinefunction(getattr(item, "function", None)):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from endpoint_operator.kinds import RESOURCES
 from endpoint_operator.live import Ref
+from helpers import builders
 from kube_api import Invalid, KubeClient, NotFound, Resource
 
 Found = TypeVar("Found")
@@ -32,7 +33,8 @@ JSON_PATCH: Final = "application/json-patch+json"
 DEADLINE_SECONDS: Final = 60.0
 OUR_WRITES: Final = re.compile(
     r'^apiserver_request_total\{code="20[01]"[^}]*resource="(?:inferenceendpoints|apikeys|deployments|services'
-    r'|configmaps|secrets)"[^}]*verb="(?:APPLY|PATCH)"[^}]*\} (\d+)',
+    r"|networkpolicies|poddisruptionbudgets|persistentvolumeclaims|configmaps|secrets)"
+    r'"[^}]*verb="(?:APPLY|PATCH)"[^}]*\} (\d+)',
     re.MULTILINE,
 )
 """Writes that only the operator makes, apart from the tests: controllers PUT, POST and DELETE."""
@@ -179,6 +181,8 @@ class LiveCluster:
 
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
         for pod in await self.until(pods, what=f"{count} pods of {endpoint}"):
+            if builders.condition_of(pod, "Ready").get("status") == "True":
+                continue
             ref = Ref("Pod", namespace, pod["metadata"]["name"])
             status = {"phase": "Running", "conditions": [ready]}
             with contextlib.suppress(NotFound):  # one that another one has replaced
