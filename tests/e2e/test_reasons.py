@@ -61,7 +61,7 @@ def engine_in_pod(**container: Any) -> dict[str, Any]:
     return pod(containers=[{"name": "engine", **container}])
 
 
-LITTLE = {"memory": "16Mi"}  # beside what /dev/shm may take
+LITTLE = {"requests": {"memory": "64Mi"}, "limits": {"memory": "64Mi"}}  # too little to begin
 SCRATCH = {"limits": {"ephemeral-storage": "1Ki"}}
 AS_ROOT = {"runAsNonRoot": False, "runAsUser": 0}
 NOWHERE = [{"name": "odd", "configMap": {"name": "nowhere"}}]
@@ -94,7 +94,7 @@ CAUSES = {
     "mount": Cause("ConfigurationMissing", "nowhere", pod(volumes=NOWHERE, containers=MOUNT)),
     "root": Cause("PodStartFailed", "root", pod(securityContext={"runAsUser": 0}), "Pending"),
     # what ends it
-    "small": Cause("OutOfMemory", "limit", {"resources": {"requests": LITTLE, "limits": LITTLE}}),
+    "small": Cause("OutOfMemory", "limit", engine_in_pod(resources=LITTLE)),
     LOOPING: Cause(
         "CrashLoop", "exit code 1", engine(env=[{"name": "PYTHONHOME", "value": "/nowhere"}])
     ),
