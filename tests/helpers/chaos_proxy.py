@@ -129,7 +129,11 @@ class ChaosProxy:
             return self._lost(request)
         if is_write:
             self.on_write(False)
-        return await self._forward(request, body)
+        try:
+            return await self._forward(request, body)
+        except asyncio.CancelledError:  # whoever asked is gone
+            self._note(request, 0)
+            raise
 
     def _refusal(self, is_write: bool) -> web.Response | None:
         if is_write and self._happens(self.odds.conflict):
