@@ -183,8 +183,7 @@ async def _replaced(cluster: Cluster, child: Object, live: Live, refused: Invali
     An apply leaves fields of others in place, so that a variable can have two values or a port two
     numbers, and is refused for it. Raises ``refused`` where it is ours that can't be.
     """
-    replicas = live.object["spec"].get("replicas")
-    kept = {} if replicas is None else {"replicas": replicas}
+    kept = {"replicas": live.replicas} if live.ref.kind == DEPLOYMENT else {}
     try:
         return await cluster.replace_spec(child | {"spec": child["spec"] | kept}, over=live)
     except Invalid:
@@ -230,8 +229,7 @@ def _keeping_replicas(child: Object, live: Live) -> Object:
     """
     if not live.owns_replicas:
         return child
-    replicas = {"replicas": live.object["spec"]["replicas"]}
-    return at_version_of(live, child | {"spec": child["spec"] | replicas})
+    return at_version_of(live, child | {"spec": child["spec"] | {"replicas": live.replicas}})
 
 
 async def prune(

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from endpoint_operator import names
-from endpoint_operator.kinds import INFERENCE_ENDPOINT, POD, SECRET
+from endpoint_operator.kinds import DEPLOYMENT, INFERENCE_ENDPOINT, POD, SECRET
 from kube_api import shallow
 
 Object = dict[str, Any]
@@ -58,6 +58,7 @@ class Live:
     ``endpoint``: the name of the endpoint whose label it bears.
     ``born``: when an endpoint was created.
     ``calls``: the names by which clients call an endpoint, as its status tells the gateway.
+    ``replicas``: how many a Deployment is to have.
     ``owns_replicas``: our applied set has ``spec.replicas``, so leaving it out would remove it.
     ``applied``: our field manager has applied the object, so we made it or took it over.
     ``wanted`` is the JSON of what somebody wants (metadata, spec, data: everything that has no
@@ -74,6 +75,7 @@ class Live:
     endpoint: str
     born: str
     calls: tuple[str, ...]
+    replicas: int
     owns_replicas: bool
     applied: bool
     wanted: bytes = field(repr=False)
@@ -142,6 +144,7 @@ def slim(obj: Object, *, release_namespace: str = "") -> Live:
         endpoint=sys.intern(meta.get("labels", {}).get(names.ENDPOINT, "")),
         born=meta.get("creationTimestamp", "") if ref.kind == INFERENCE_ENDPOINT else "",
         calls=calls(ref, status or {}) if ref.kind == INFERENCE_ENDPOINT else (),
+        replicas=obj["spec"].get("replicas", 1) if ref.kind == DEPLOYMENT else 0,
         owns_replicas=any(map(_has_replicas, ours)),
         applied=bool(ours),
         wanted=wanted,

@@ -129,8 +129,9 @@ async def _scale(
     """Write the number of replicas where it differs; here the fixed number is the one writer."""
     wanted = 0 if endpoint.spec.suspended else endpoint.spec.replicas
     deployment = workload(context, live)
-    has = deployment.object["spec"]["replicas"] if deployment else wanted
-    if deployment and (wanted < has if only_down else wanted != has):
+    if deployment is None or wanted == deployment.replicas:
+        return
+    if wanted < deployment.replicas or not only_down:
         await context.cluster.scale(deployment, wanted)
 
 

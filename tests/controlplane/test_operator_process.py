@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 
 from endpoint_operator import names
-from endpoint_operator.__main__ import alive, leaves
 from endpoint_operator.controller import concerned, longest_pause
 from endpoint_operator.errors import SettingsError
 from endpoint_operator.listing import KEYRING
 from endpoint_operator.live import Live, Ref, slim
+from endpoint_operator.process import alive, leaves
 from endpoint_operator.rootkey import ROOT_KEY
 from endpoint_operator.settings import Settings, load_settings
 from endpoint_operator.telemetry import JsonFormatter, bound
