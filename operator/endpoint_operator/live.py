@@ -144,7 +144,7 @@ def slim(obj: Object, *, release_namespace: str = "") -> Live:
         endpoint=sys.intern(meta.get("labels", {}).get(names.ENDPOINT, "")),
         born=meta.get("creationTimestamp", "") if ref.kind == INFERENCE_ENDPOINT else "",
         calls=calls(ref, status or {}) if ref.kind == INFERENCE_ENDPOINT else (),
-        replicas=obj["spec"].get("replicas", 1) if ref.kind == DEPLOYMENT else 0,
+        replicas=obj.get("spec", {}).get("replicas", 1) if ref.kind == DEPLOYMENT else 0,
         owns_replicas=any(map(_has_replicas, ours)),
         applied=bool(ours),
         wanted=wanted,
