@@ -11,8 +11,7 @@
         ├── Invalid         400, 422: the object breaks a rule of its schema; 500 for some such
         └── Unavailable     429, 5xx, time-outs and lost connections: try again later
 
-Only the statuses that some caller treats differently have a class. Callers retry
-``Unavailable`` and nothing else; ``Conflict`` is retried after reading again.
+Only the statuses that some caller treats differently have a class.
 """
 
 from __future__ import annotations

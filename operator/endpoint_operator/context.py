@@ -1,4 +1,4 @@
-"""What every reconcile works with, and what it leaves to be done; shared by both stories.
+"""What every reconcile works with, and what it leaves to be done; shared by all stories.
 
 ``controller`` builds one ``Context`` per process; tests build theirs with a cluster in memory, a
 fixed clock and known randomness.

@@ -1,7 +1,7 @@
 """Which keys an ApiKey has, and what of them is to be in force; decides and writes nothing.
 
-``apikeys`` calls it in both of its stories, so that what a condition says of a key and what the
-keyring lists are one decision. A key in force stays so until its ApiKey is deleted, or its Secret
+``apikeys`` and ``listing`` call it, so that what a condition says of a key and what the keyring
+lists are one decision. A key in force stays so until its ApiKey is deleted, or its Secret
 has another one (ADR 0007): a spec that is refused changes nothing.
 """
 

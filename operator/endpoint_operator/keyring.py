@@ -1,7 +1,7 @@
 """The keyring: what the gateway is told of every key that it is to accept. Pure.
 
-``apikeys`` and ``inforce`` call it. The gateway reads the document in the same form; a contract
-test compares the two. It has digests of keys and no key.
+``listing``, ``inforce`` and ``standing`` call it. The gateway reads the document in the same form,
+as a contract test shows. It has digests of keys and no key.
 """
 
 from __future__ import annotations
