@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
 from endpoint_operator import names
-from endpoint_operator.claimants import Claimants
+from endpoint_operator.claimants import Age, Claimants
 from endpoint_operator.kinds import INFERENCE_ENDPOINT, OWN_KINDS, POD, SECRET
 from endpoint_operator.live import Live, Object, Ref, ref_of
 
@@ -150,6 +150,41 @@ class Cache:
 
     def _found(self, refs: Iterable[Ref]) -> list[Live]:
         return [live for ref in refs if (live := self.get(ref)) is not None]
+
+
+class Known:
+    """What a cluster answers without asking anybody: the part of ``Cluster`` that only reads."""
+
+    def __init__(self) -> None:
+        self._cache = Cache()
+
+    def get(self, ref: Ref) -> Live | None:
+        """Return what was last seen of an object."""
+        return self._cache.get(ref)
+
+    def of_kind(self, kind: str) -> Iterator[Live]:
+        """Yield what was last seen of every object of a kind."""
+        return self._cache.of_kind(kind)
+
+    def owned_by(self, owner: Live) -> list[Live]:
+        """Return what was last seen of the objects that an owner controls."""
+        return self._cache.owned_by(owner)
+
+    def pods_of(self, endpoint: Ref) -> list[Live]:
+        """Return what was last seen of the pods that bear an endpoint's label."""
+        return self._cache.pods_of(endpoint)
+
+    def orphans_of(self, endpoint: Ref) -> list[Live]:
+        """Return what was made for an endpoint and is controlled by nobody, as last seen."""
+        return self._cache.orphans_of(endpoint)
+
+    def holder(self, namespace: str, name: str) -> Age | None:
+        """Return the endpoint of a namespace to which a name leads."""
+        return self._cache.claimants.holder(namespace, name)
+
+    def affected(self) -> set[Ref]:
+        """Return, once, the endpoints that have a name whose holder changed."""
+        return self._cache.claimants.affected()
 
 
 def _label(live: Live) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from endpoint_operator import names
-from endpoint_operator.cache import Cache
+from endpoint_operator.cache import Known
 from endpoint_operator.claimants import Age
 from endpoint_operator.errors import OwnerGoneError
 from endpoint_operator.kinds import OWN_KINDS, RESOURCES
@@ -106,44 +106,16 @@ class Cluster(Protocol):
         """Create an Event (events.k8s.io/v1) some time soon, if that can be."""
 
 
-class ApiCluster:
+class ApiCluster(Known):
     """A real cluster."""
 
     def __init__(self, api: KubeClient, release_namespace: str) -> None:
+        super().__init__()
         self._api = api
         self._slim = partial(slim, release_namespace=release_namespace)
-        self._cache = Cache()
         self._references = References(api)
         self._posting = Posting(api)
         self.closed: set[tuple[str, str]] = set()  # namespaces and kinds that ``watches`` can't see
-
-    def get(self, ref: Ref) -> Live | None:
-        """Return what was last seen of an object."""
-        return self._cache.get(ref)
-
-    def of_kind(self, kind: str) -> Iterator[Live]:
-        """Yield what was last seen of every object of a kind."""
-        return self._cache.of_kind(kind)
-
-    def owned_by(self, owner: Live) -> list[Live]:
-        """Return what was last seen of the objects that an owner controls."""
-        return self._cache.owned_by(owner)
-
-    def pods_of(self, endpoint: Ref) -> list[Live]:
-        """Return what was last seen of the pods that bear an endpoint's label."""
-        return self._cache.pods_of(endpoint)
-
-    def orphans_of(self, endpoint: Ref) -> list[Live]:
-        """Return what was made for an endpoint and is controlled by nobody, as last seen."""
-        return self._cache.orphans_of(endpoint)
-
-    def holder(self, namespace: str, name: str) -> Age | None:
-        """Return the endpoint of a namespace to which a name leads."""
-        return self._cache.claimants.holder(namespace, name)
-
-    def affected(self) -> set[Ref]:
-        """Return, once, the endpoints that have a name whose holder changed."""
-        return self._cache.claimants.affected()
 
     def is_closed(self, namespace: str) -> bool:
         """Return whether a namespace may not be read."""

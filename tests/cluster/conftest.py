@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from helpers.chaos_proxy import ChaosProxy, recorder
 from helpers.live_cluster import ControlPlane, LiveCluster, control_plane
 from helpers.operator_process import NAMESPACE, RELEASE, OperatorProcess
 from helpers.release import RIGHTS
@@ -80,6 +81,13 @@ async def operator(shared_operator: OperatorProcess) -> OperatorProcess:
     if not shared_operator.is_running():
         await shared_operator.start()
     return shared_operator
+
+
+@pytest.fixture
+def proxy(plane: ControlPlane) -> Iterator[ChaosProxy]:
+    """A way to the API server on which everything is written down."""
+    with recorder(plane.kubeconfig) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from endpoint_operator.live import Ref
 from helpers import builders
-from helpers.chaos_proxy import ChaosProxy, recorder
+from helpers.chaos_proxy import ChaosProxy
 from helpers.gateway_process import gateway_process
 from helpers.live_cluster import ControlPlane, LiveCluster
 from helpers.operator_process import OperatorProcess
@@ -30,13 +30,6 @@ def rights(plane: ControlPlane) -> None:
         created = plane.kubectl("create", "namespace", name)
         assert created.returncode == 0, created.stderr
     NAMED.install(plane, *RIGHTS)
-
-
-@pytest.fixture
-def proxy(plane: ControlPlane) -> Iterator[ChaosProxy]:
-    """A way to the API server on which everything is written down."""
-    with recorder(plane.kubeconfig) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -6,11 +6,10 @@ What is used without being granted fails anyway: the API server refuses it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from endpoint_operator import names
@@ -18,7 +17,7 @@ from endpoint_operator.kinds import POD, RESOURCES
 from endpoint_operator.leader import LEASES
 from endpoint_operator.live import Ref
 from helpers import builders
-from helpers.chaos_proxy import ChaosProxy, Sent, recorder
+from helpers.chaos_proxy import ChaosProxy, Sent
 from helpers.gateway_process import gateway_process
 from helpers.live_cluster import ControlPlane, LiveCluster
 from helpers.operator_process import NAMESPACE, RELEASE, OperatorProcess
@@ -27,13 +26,6 @@ from helpers.rights import Right, granted, used
 Object = dict[str, Any]
 
 SINCE_LONG = "2026-01-01T00:00:00Z"
-
-
-@pytest.fixture
-def proxy(plane: ControlPlane) -> Iterator[ChaosProxy]:
-    """A way to the API server on which everything is written down."""
-    with recorder(plane.kubeconfig) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -36,6 +36,18 @@ def service(version: int, *, uid: str = "s", owner: str = "e", **reference: Any)
     return slim({"kind": "Service", "metadata": meta})
 
 
+def unowned(kind: str, name: str, manager: str) -> Live:
+    """What somebody applied for an endpoint, and nobody controls."""
+    meta = {
+        "namespace": "team-a",
+        "name": name,
+        "resourceVersion": "1",
+        "labels": names.child_labels("qwen"),
+        "managedFields": [{"manager": manager, "operation": "Apply"}],
+    }
+    return slim({"kind": kind, "metadata": meta})
+
+
 def test_a_newer_version_is_news() -> None:
     cache = Cache()
     assert cache.put(service(1))
@@ -125,15 +137,7 @@ def test_pods_are_found_by_the_label_of_their_endpoint() -> None:
     ("manager", "kept"), [(names.MANAGER, True), ("kubectl", False)], ids=["ours", "another's"]
 )
 def test_what_we_made_and_nobody_controls_is_kept(manager: str, *, kept: bool) -> None:
-    cache = Cache()
-    meta = {
-        "namespace": "team-a",
-        "name": "qwen-cache",
-        "resourceVersion": "1",
-        "labels": names.child_labels("qwen"),
-        "managedFields": [{"manager": manager, "operation": "Apply"}],
-    }
-    claim = slim({"kind": "PersistentVolumeClaim", "metadata": meta})
+    cache, claim = Cache(), unowned("PersistentVolumeClaim", "qwen-cache", manager)
     assert cache.observe("ADDED", claim) is kept
     assert (cache.orphans_of(owner().ref) == [claim]) is kept
 
@@ -155,15 +159,7 @@ def test_the_end_of_an_object_of_ours_is_news_to_who_only_asked_before() -> None
 
 
 def test_only_endpoints_have_orphans() -> None:
-    cache = Cache()
-    meta = {
-        "namespace": "team-a",
-        "name": "qwen",
-        "resourceVersion": "1",
-        "labels": names.child_labels("qwen"),
-        "managedFields": [{"manager": names.MANAGER, "operation": "Apply"}],
-    }
-    orphan = slim({"kind": "Service", "metadata": meta})
+    cache, orphan = Cache(), unowned("Service", "qwen", names.MANAGER)
     assert cache.observe("ADDED", orphan)
     assert cache.orphans_of(owner().ref) == [orphan]
     assert cache.orphans_of(Ref("ApiKey", "team-a", "qwen")) == []

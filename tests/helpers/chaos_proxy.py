@@ -79,7 +79,7 @@ class ChaosProxy:
     upstream: Config
     seed: int = 0
     odds: Odds = field(default_factory=Odds)
-    on_write: Callable[[bool], None] = lambda done: None  # noqa: ARG005
+    on_write: Callable[[bool], None] = lambda _: None
     sent: list[Sent] = field(default_factory=list)
     url: str = ""
 

@@ -7,12 +7,11 @@ under cluster/ to show. ``writes`` lists every write as (verb, Ref).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from endpoint_operator.cache import Cache
-from endpoint_operator.claimants import Age
+from endpoint_operator.cache import Known
 from endpoint_operator.context import Context
 from endpoint_operator.errors import OwnerGoneError
 from endpoint_operator.live import Live, Object, Ref, ref_of, slim
@@ -20,13 +19,13 @@ from helpers import builders
 from kube_api import ApiError, Conflict
 
 
-class MemoryCluster:
+class MemoryCluster(Known):
     """The Cluster protocol, with its objects at hand."""
 
     def __init__(self, *objects: Object) -> None:
+        super().__init__()
         self._stored: dict[Ref, Live] = {}
         self._applied: dict[Ref, Object] = {}
-        self._cache = Cache()
         self._version = 0
         self.writes: list[tuple[str, Ref]] = []
         self.reads: list[Ref] = []
@@ -75,34 +74,6 @@ class MemoryCluster:
     def of_this_kind(self, kind: str) -> list[Object]:
         """Return the objects of a kind as they are now."""
         return [live.object for ref, live in sorted(self._stored.items()) if ref.kind == kind]
-
-    def get(self, ref: Ref) -> Live | None:
-        """Return what was last seen of an object."""
-        return self._cache.get(ref)
-
-    def of_kind(self, kind: str) -> Iterator[Live]:
-        """Yield what was last seen of every object of a kind."""
-        return self._cache.of_kind(kind)
-
-    def owned_by(self, owner: Live) -> list[Live]:
-        """Return what was last seen of the objects that an owner controls."""
-        return self._cache.owned_by(owner)
-
-    def pods_of(self, endpoint: Ref) -> list[Live]:
-        """Return what was last seen of the pods that bear an endpoint's label."""
-        return self._cache.pods_of(endpoint)
-
-    def orphans_of(self, endpoint: Ref) -> list[Live]:
-        """Return what was made for an endpoint and is controlled by nobody, as last seen."""
-        return self._cache.orphans_of(endpoint)
-
-    def holder(self, namespace: str, name: str) -> Age | None:
-        """Return the endpoint of a namespace to which a name leads."""
-        return self._cache.claimants.holder(namespace, name)
-
-    def affected(self) -> set[Ref]:
-        """Return, once, the endpoints that have a name whose holder changed."""
-        return self._cache.claimants.affected()
 
     def is_closed(self, namespace: str) -> bool:
         """Return whether a test closed a namespace."""
