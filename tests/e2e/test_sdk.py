@@ -14,6 +14,7 @@ from helpers.demo_cluster import Demo, eventually
 pytestmark = pytest.mark.timeout(120, func_only=True)
 
 LONG: dict[str, Any] = {"model": "tiny", "prompt": "import os", "max_tokens": 480, "temperature": 0}
+MANY = 1900  # tokens; seconds of work
 
 
 def test_the_models_of_the_key_are_listed(demo: Demo) -> None:
@@ -39,9 +40,13 @@ def test_a_chat_answer_has_choices_and_usage(demo: Demo) -> None:
 
 
 def test_a_stream_arrives_while_the_engine_writes_it(demo: Demo) -> None:
-    with demo.client().completions.create(**LONG | {"max_tokens": 1900}, stream=True) as stream:
-        next(iter(stream))
-        assert demo.engine_metric("num_requests_running") == 1, "the whole answer came at once"
+    def engine_is_still_writing() -> bool:
+        with demo.client().completions.create(**LONG | {"max_tokens": MANY}, stream=True) as stream:
+            next(iter(stream))
+            return demo.engine_metric("num_requests_running") == 1
+
+    # a busy machine may look too late, but whoever collects answers never passes
+    eventually(engine_is_still_writing, within_seconds=100)
 
 
 @pytest.mark.parametrize(
@@ -114,10 +119,13 @@ def test_a_client_that_leaves_frees_the_engines_slot(demo: Demo) -> None:
     def idle() -> bool:
         return demo.engine_metric("num_requests_running") == 0
 
-    eventually(idle, within_seconds=60)
-    before = demo.engine_metric("generation_tokens_total")
-    with demo.client().completions.create(**LONG | {"max_tokens": 1900}, stream=True) as stream:
-        next(iter(stream))
-    eventually(idle, within_seconds=60)
-    written = demo.engine_metric("generation_tokens_total") - before
-    assert written < 1900, "the engine wrote on for nobody"
+    def wrote_less_than_asked() -> bool:
+        eventually(idle, within_seconds=60)
+        before = demo.engine_metric("generation_tokens_total")
+        with demo.client().completions.create(**LONG | {"max_tokens": MANY}, stream=True) as stream:
+            next(iter(stream))
+        eventually(idle, within_seconds=60)
+        written = demo.engine_metric("generation_tokens_total") - before
+        return written < MANY
+
+    eventually(wrote_less_than_asked, within_seconds=100)  # as above

@@ -23,7 +23,8 @@ SPEC: Object = {
         "drainTimeout": "20s",
     },
     "gpu": {"count": 0},
-    "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}},
+    # without a limit one busy engine keeps a node of two cores from everything else for seconds
+    "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"cpu": "1"}},
 }
 
 
