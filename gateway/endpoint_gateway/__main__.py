@@ -15,7 +15,7 @@ import uvloop
 
 from . import settings as settings_module
 from .app import run
-from .errors import ClusterError, SettingsError
+from .errors import CannotListen, ClusterError, SettingsError
 
 
 class _JsonLines(logging.Formatter):
@@ -44,7 +44,7 @@ def _parse_arguments() -> None:
 
 
 def main() -> None:
-    """Run the gateway; status 2 where the settings can't be used, 1 where the API server can't."""
+    """Run the gateway; status 2 with settings of no use, 1 without API server or port."""
     _parse_arguments()
     try:
         settings, backend = settings_module.load_settings(os.environ)
@@ -59,6 +59,9 @@ def main() -> None:
             runner.run(run(settings, backend))
     except ClusterError as error:
         logging.critical("the API server can't be used: %s", error)
+        sys.exit(1)
+    except CannotListen as error:
+        logging.critical("%s", error)
         sys.exit(1)
 
 

@@ -10,31 +10,23 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import kube_api
 
 from .balancer import Balancer
 from .catalog import Catalog, Keyring
-from .client import Receive, Send
 from .discovery import StaticDirectory, WatchedDirectory
 from .dispatch import Dispatcher, Timeouts
-from .errors import ClusterError
+from .errors import CannotListen, ClusterError
+from .exchange import Exchange
 from .metrics import AccessLog, Metrics
 from .pipeline import Pipeline
 from .pool import Pool
 from .routes import Application
-from .server import Server, configure
+from .server import Server
 from .settings import Settings, StaticBackend
 from .upstream import Limits
-
-KEEP_ALIVE_SECONDS = 620
-"""How long a client's idle connection is kept: longer than ingresses keep theirs (nginx 60 s,
-Traefik 90 s, cloud load balancers 600 s), so that it is they who hang up, and no request meets a
-connection that is just being closed."""
-
-_ANYWHERE = ""
-"""Every address by IPv4 and by IPv6, as far as there is either; "::" would be by IPv6 only."""
 
 _USER_AGENT = "vllm-endpoints-gateway"
 
@@ -94,41 +86,12 @@ def build(
     return Gateway(application, metrics, pool, phase)
 
 
-def api_server(application: Application, settings: Settings) -> Server:
-    """Return the server of the API."""
-    config = configure(
-        application,
-        host=_ANYWHERE,
-        port=settings.gateway_port,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=settings.drain_seconds,
-    )
-    return Server(config)
-
-
-def metrics_server(metrics: Metrics, settings: Settings) -> Server:
-    """Return the server of /metrics, on a port of its own that nobody exposes."""
-    config = configure(
-        partial(_metrics_page, metrics),
-        host=_ANYWHERE,
-        port=settings.metrics_port,
-        timeout_graceful_shutdown=1,
-    )
-    return Server(config)
-
-
-async def _metrics_page(
-    metrics: Metrics, scope: dict[str, Any], _receive: Receive, send: Send
-) -> None:
-    found = scope["path"] == "/metrics"
+async def _metrics_page(metrics: Metrics, exchange: Exchange) -> None:
+    found = exchange.path == "/metrics"
     body = metrics.page() if found else b""
-    headers = [
-        (b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-    ]
-    status = 200 if found else 404
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+    exchange.start(200 if found else 404, headers, length=len(body))
+    exchange.end(body)
 
 
 @contextlib.asynccontextmanager
@@ -159,7 +122,7 @@ def _forget_the_gone(balancer: Balancer, metrics: Metrics, catalog: Catalog) -> 
 async def run(settings: Settings, backend: StaticBackend | None) -> None:
     """Serve the cluster's endpoints, or the one backend, until told to end.
 
-    Raises ClusterError where the API server refuses us from the start.
+    Raises CannotListen, and ClusterError where the API server refuses us from the start.
     """
     balancer, metrics = Balancer(), Metrics()
     if backend is not None:
@@ -171,10 +134,12 @@ async def run(settings: Settings, backend: StaticBackend | None) -> None:
     except kube_api.KubeError as error:
         raise ClusterError(str(error)) from error
     except BaseExceptionGroup as group:
-        refused = group.subgroup(kube_api.KubeError)
-        if refused is None:
-            raise
-        raise ClusterError(str(_first_of(refused))) from group
+        first = _first_of(group)
+        if isinstance(first, kube_api.KubeError):
+            raise ClusterError(str(first)) from group
+        if isinstance(first, CannotListen):
+            raise first from group
+        raise
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -187,13 +152,15 @@ async def _serve(
 ) -> None:
     log = sys.stdout.buffer
     gateway = build(settings, directory, balancer=balancer, metrics=metrics, log=log)
-    api = api_server(gateway.application, settings)
-    page = metrics_server(metrics, settings)
+    port, drain_seconds = settings.gateway_port, settings.drain_seconds
+    api = Server(gateway.application, port=port, drain_seconds=drain_seconds)
+    # on a port of its own that nobody exposes
+    page = Server(partial(_metrics_page, metrics), port=settings.metrics_port)
+    await page.listen()
+    await api.listen()
     _end_on_signals(api, gateway.phase)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(page.serve())
-        await api.serve()
-        page.should_exit = True
+    await api.serve()
+    await page.close()
     gateway.pool.close()
 
 
@@ -205,8 +172,8 @@ def _end_on_signals(server: Server, phase: Phase) -> None:
     """
 
     def end() -> None:
-        server.force_exit = phase.ending
-        phase.ending = server.should_exit = True
+        server.end(at_once=phase.ending)
+        phase.ending = True
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

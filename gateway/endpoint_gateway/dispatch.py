@@ -28,7 +28,7 @@ from .headers import towards_engine
 from .metrics import Metrics, Record
 from .patience import Patience
 from .pool import Pool
-from .upstream import Connection
+from .upstream import Connection, Sink
 
 MAX_ATTEMPTS = 5
 _MAX_ERROR_BYTES = 65536
@@ -90,6 +90,10 @@ class Answer:
         """Return the next piece of the body, b"" at its end. Raises as Connection.read does."""
         early, self._early = self._early, b""
         return early or await self._read_on()
+
+    async def pump(self, sink: Sink) -> None:
+        """Hand the rest of a good answer's body to this sink. Raises as Connection.pump does."""
+        await self._connection.pump(sink)
 
     async def begin(self, size: int) -> bytes:
         """Return the beginning of the body, about `size` bytes of it; it is still to be read."""

@@ -25,6 +25,7 @@
     ClientGone                   nobody is left to answer
     SettingsError                the process cannot start like this
     ClusterError                 nor with an API server that refuses it
+    CannotListen                 nor where its port is not to be had
 
 Policy: whoever does I/O turns the library's exception into one of these with `raise ... from`; the
 pipeline answers a GatewayError, and only the two outermost shells catch anything wider. Texts of
@@ -254,6 +255,13 @@ class ClientGone(Exception):
 
 class SettingsError(Exception):
     """The environment does not describe a gateway; the message names variables and remedies."""
+
+
+class CannotListen(Exception):
+    """A port that is taken, or not ours to take."""
+
+    def __init__(self, port: int, *, reason: str) -> None:
+        super().__init__(f"port {port} can't be listened on: {reason}")
 
 
 class ClusterError(Exception):

@@ -9,14 +9,14 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from . import models, routing
 from .auth import authenticate
 from .catalog import Catalog, Endpoint, Key, Keyring
-from .client import OnLeave, Receive, Reply, Send, Watch, read_body
+from .client import Reply, Watch, read_body
 from .dispatch import Dispatcher, Request
 from .errors import (
     ClientGone,
@@ -26,11 +26,11 @@ from .errors import (
     ShuttingDown,
     Unsupported,
 )
+from .exchange import Exchange
 from .headers import Headers, find, request_id
 from .metrics import AccessLog, Metrics, Record
 from .peek import peek
 from .relay import read_whole, relay
-from .server import ON_LEAVE
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +62,17 @@ class Call:
     ends in a model's name; `upstream` the path on the engine.
     """
 
-    headers: Headers
-    receive: Receive
-    on_leave: OnLeave
+    exchange: Exchange
     reply: Reply
     record: Record
     segment: str | None = None
     model: str | None = None
     upstream: str = ""
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers."""
+        return self.exchange.headers
 
 
 class Pipeline:
@@ -90,16 +93,13 @@ class Pipeline:
         self._access_log = access_log
         self._max_body_bytes = max_body_bytes
 
-    def call(self, scope: dict[str, Any], receive: Receive, send: Send) -> Call:
+    def call(self, exchange: Exchange) -> Call:
         """Begin a request's record."""
-        headers: Headers = scope["headers"]
-        identity = request_id(headers)
+        identity = request_id(exchange.headers)
         record = Record(
-            method=scope["method"], path=scope["path"], request_id=identity.decode("ascii")
+            method=exchange.method, path=exchange.path, request_id=identity.decode("ascii")
         )
-        reply = Reply(send, request_id=identity, record=record)
-        on_leave: OnLeave = scope["extensions"][ON_LEAVE]["set"]
-        return Call(headers, receive, on_leave, reply=reply, record=record)
+        return Call(exchange, Reply(exchange, request_id=identity, record=record), record)
 
     async def run(self, action: Action, call: Call) -> None:
         """Carry out this action, see that it is answered, and write down how it went."""
@@ -117,17 +117,17 @@ class Pipeline:
         try:
             await action(call)
         except GatewayError as error:
-            await call.reply.fail(error)
+            call.reply.fail(error)
         except asyncio.CancelledError:
             # the server's drain budget is spent, and this is where its task ends: raised on, it
             # would be logged as a failure of ours
-            await call.reply.fail(ShuttingDown("The gateway is shutting down. Try again."))
+            call.reply.fail(ShuttingDown("The gateway is shutting down. Try again."))
         except ClientGone:
             raise
         except Exception:
             # the inner shell: a fault of ours is answered, and told to those who can mend it
             logger.exception("request %s failed", call.record.request_id)
-            await call.reply.fail(Internal("The gateway failed. The request id tells its log."))
+            call.reply.fail(Internal("The gateway failed. The request id tells its log."))
 
     def key_of(self, call: Call) -> Key:
         """Authenticate. Raises InvalidApiKey."""
@@ -138,7 +138,7 @@ class Pipeline:
     async def infer(self, call: Call) -> None:
         """Pass a JSON request on to the endpoint that it means, and its answer back."""
         key = self.key_of(call)
-        body = await read_body(call.receive, call.headers, limit=self._max_body_bytes)
+        body = await read_body(call.exchange, limit=self._max_body_bytes)
         peeked = peek(body)
         endpoint = self._addressed(call, key) or routing.by_model(
             self._directory.catalog, key, peeked.model
@@ -162,7 +162,7 @@ class Pipeline:
             await self._forward(call, catalog.catch_all, _list_request(call))
             return
         listed = models.of_endpoint(endpoint) if endpoint else routing.models(catalog, key)
-        await call.reply.json(200, models.render_list(listed))
+        call.reply.json(200, models.render_list(listed))
 
     async def model(self, call: Call) -> None:
         """Describe one model, under the name by which it was asked for."""
@@ -178,7 +178,7 @@ class Pipeline:
         elif name not in endpoint.models:
             raise ModelNotFound(name, usable=endpoint.models)
         call.record.endpoint = endpoint.qualified_name
-        await call.reply.json(200, models.render(name, endpoint))
+        call.reply.json(200, models.render(name, endpoint))
 
     async def unsupported(self, call: Call) -> None:
         """Refuse a route that is OpenAI's and not ours."""
@@ -195,7 +195,7 @@ class Pipeline:
     async def _forward(self, call: Call, endpoint: Endpoint, request: Request) -> None:
         call.record.endpoint = endpoint.qualified_name
         async with (
-            Watch(call.on_leave),
+            Watch(call.exchange),
             self._dispatcher.open(endpoint, request, call.record) as answer,
         ):
             await relay(answer, call.reply)
@@ -205,13 +205,13 @@ class Pipeline:
         call.record.endpoint = endpoint.qualified_name
         request = _list_request(call)
         async with (
-            Watch(call.on_leave),
+            Watch(call.exchange),
             self._dispatcher.open(endpoint, request, call.record) as answer,
         ):
             listed = models.parse_list(await read_whole(answer))
         if name not in listed:
             raise ModelNotFound(name, usable=listed)
-        await call.reply.json(200, msgspec.json.encode(listed[name]))
+        call.reply.json(200, msgspec.json.encode(listed[name]))
 
 
 def _list_request(call: Call) -> Request:

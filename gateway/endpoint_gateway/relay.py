@@ -8,6 +8,7 @@ be held is passed on as it comes.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -24,6 +25,7 @@ from .errors import (
 )
 from .headers import media_type, pacing, towards_client
 from .sse import Stream, is_error_object, was_aborted
+from .upstream import Sink
 
 MAX_HELD_BYTES = 4 << 20
 _ENDING_SECONDS = 0.25
@@ -47,6 +49,9 @@ class Answer(Protocol):
 
     async def read(self) -> bytes:
         """Return the next piece of the body, b"" at its end."""
+
+    async def pump(self, sink: Sink) -> None:
+        """Hand the rest of the body to this sink, piece by piece."""
 
 
 async def relay(answer: Answer, reply: Reply) -> None:
@@ -77,35 +82,54 @@ async def _relay_stream(answer: Answer, reply: Reply) -> None:
     if not first:
         raise AnswerAborted(_ABORTED)
     headers = [header for header in towards_client(answer.headers) if header[0] != b"cache-control"]
-    await reply.start(answer.status, headers + _STREAM_HEADERS, streaming=True)
-    stream = Stream()
-    failure = await _pump(answer, reply, stream, first=first)
-    if stream.finished:
-        await reply.end()
-    elif stream.failed:
-        reply.note("engine_error")
-        await reply.end()
-    else:
-        await reply.fail(failure or AnswerAborted(_ABORTED), inside_event=stream.inside_event)
-
-
-async def _pump(
-    answer: Answer, reply: Reply, stream: Stream, *, first: bytes
-) -> GatewayError | None:
-    """Pass the events on until they end; return what ended them before their time."""
-    piece = first
+    reply.start(answer.status, headers + _STREAM_HEADERS, streaming=True)
+    events, failure = _Events(Stream(), reply), None
     try:
-        while piece:
-            if passed := stream.feed(piece):
-                await reply.write(passed)
-            piece = b"" if stream.over else await answer.read()
-        if last := stream.end():
-            await reply.write(last)
+        if events.take(first):
+            await answer.pump(events)
     except GatewayError as error:
-        return error
-    if stream.over:
+        failure = error
+    if events.stream.over:
         await _see_out(answer)
-    return None
+    events.end(failure)
+
+
+class _Events:
+    """Where a stream's events go: past the look at what they say, and to the client."""
+
+    __slots__ = ("_reply", "stream")
+
+    def __init__(self, stream: Stream, reply: Reply) -> None:
+        self.stream = stream
+        self._reply = reply
+
+    def take(self, data: bytes) -> bool:
+        """Pass on what the client may have of this; say whether the stream goes on."""
+        if passed := self.stream.feed(data):
+            self._reply.write(passed)
+        return not self.stream.over
+
+    @property
+    def lagging(self) -> bool:
+        """Say whether the client takes less than it is sent."""
+        return self._reply.lagging
+
+    def on_drained(self, callback: Callable[[], None] | None) -> None:
+        """Call this when the client keeps up again; None: no more."""
+        self._reply.on_drained(callback)
+
+    def end(self, failure: GatewayError | None) -> None:
+        """End the client's stream in the way that tells how it went."""
+        stream, reply = self.stream, self._reply
+        if failure is None and (last := stream.end()):
+            reply.write(last)
+        if stream.finished:
+            reply.end()
+        elif stream.failed:
+            reply.note("engine_error")
+            reply.end()
+        else:
+            reply.fail(failure or AnswerAborted(_ABORTED), inside_event=stream.inside_event)
 
 
 async def _see_out(answer: Answer) -> None:
@@ -126,16 +150,17 @@ async def _relay_whole(answer: Answer, reply: Reply) -> None:
         return
     if b'"abort"' in body and was_aborted(_object(body)):
         raise AnswerAborted(_ABORTED)
-    await reply.whole(answer.status, towards_client(answer.headers), body)
+    reply.whole(answer.status, towards_client(answer.headers), body)
 
 
 async def _relay_large(answer: Answer, reply: Reply, *, begin: bytes) -> None:
-    await reply.start(answer.status, towards_client(answer.headers))
+    reply.start(answer.status, towards_client(answer.headers))
     piece = begin
     while piece:
-        await reply.write(piece)
+        reply.write(piece)
+        await reply.drain()
         piece = await answer.read()
-    await reply.end()
+    reply.end()
 
 
 async def _hold(answer: Answer) -> tuple[bytes, bool]:
@@ -158,12 +183,12 @@ async def _relay_error(answer: Answer, reply: Reply) -> None:
     content = _object(body)
     reply.note("engine_error")
     if is_error_object(content.get("error")):
-        await reply.whole(answer.status, towards_client(answer.headers), body)
+        reply.whole(answer.status, towards_client(answer.headers), body)
         return
     if answer.status == 404 and content.get("detail") == "Not Found":
         raise Unsupported("The engine of this model does not serve this route.")
     headers = [*pacing(answer.headers), JSON]
-    await reply.whole(answer.status, headers, _wrapped(answer.status, content))
+    reply.whole(answer.status, headers, _wrapped(answer.status, content))
 
 
 def _wrapped(status: int, content: dict[str, Any]) -> bytes:

@@ -1,16 +1,15 @@
-"""The URL table, and the ASGI application that reads it.
+"""The URL table, and the application that reads it.
 
-Called by uvicorn for each request. A path is `/v1/...`, or `/<endpoint>/v1/...`, whose `/v1` may
+Called by the server for each request. A path is `/v1/...`, or `/<endpoint>/v1/...`, whose `/v1` may
 be missing; what follows is looked up in one table. What is not in the table does not exist: a path
 of a client is never sent to an engine.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from .client import Receive, Send
 from .errors import GatewayError, MethodNotAllowed, UnknownUrl
+from .exchange import Exchange
 from .headers import request_id
 from .pipeline import Action, Call, Pipeline
 
@@ -96,18 +95,18 @@ class Application:
         self._table = Table(pipeline)
         self._is_ready = is_ready
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI)."""
-        path: str = scope["path"]
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        path = exchange.path
         if path == "/healthz":
-            await _say(scope, send, 200, text=b"ok\n")
+            _say(exchange, 200, text=b"ok\n")
         elif path == "/readyz":
             ready = self._is_ready()
             text = b"ready\n" if ready else b"not ready\n"
-            await _say(scope, send, 200 if ready else 503, text=text)
+            _say(exchange, 200 if ready else 503, text=text)
         else:
-            call = self._pipeline.call(scope, receive, send)
-            await self._pipeline.run(self._action(path, scope["method"], call), call)
+            call = self._pipeline.call(exchange)
+            await self._pipeline.run(self._action(path, exchange.method, call), call)
 
     def _action(self, path: str, method: str, call: Call) -> Action:
         try:
@@ -132,11 +131,7 @@ def _refusing(error: GatewayError) -> Action:
     return refuse
 
 
-async def _say(scope: dict[str, Any], send: Send, status: int, *, text: bytes) -> None:
-    headers = [
-        (b"content-type", b"text/plain"),
-        (b"content-length", b"%d" % len(text)),
-        (b"x-request-id", request_id(scope["headers"])),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+def _say(exchange: Exchange, status: int, *, text: bytes) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"x-request-id", request_id(exchange.headers))]
+    exchange.start(status, headers, length=len(text))
+    exchange.end(text)

@@ -10,7 +10,7 @@ limits: it looks at what has happened when it fires, so that an event costs no t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -51,6 +51,20 @@ class Keeper(Protocol):
         """Drop a connection that was closed while it was idle."""
 
 
+class Sink(Protocol):
+    """Who takes a body as it comes."""
+
+    def take(self, data: bytes) -> bool:
+        """Take a piece; say whether more is wanted."""
+
+    @property
+    def lagging(self) -> bool:
+        """Say whether nothing more should come for now."""
+
+    def on_drained(self, callback: Callable[[], None] | None) -> None:
+        """Call this when more may come again; None: no more."""
+
+
 class Connection(asyncio.Protocol):
     """One connection, with the one request that is on it at a time."""
 
@@ -84,6 +98,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._body_seen = False
         self._unaccounted = 0
+        self._sink: Sink | None = None
+        self._sated = False
 
     # -- for dispatch and relay ---------------------------------------------------------------
 
@@ -115,6 +131,30 @@ class Connection(asyncio.Protocol):
         if self._error is not None:
             raise self._error
         return b""
+
+    async def pump(self, sink: Sink) -> None:
+        """Hand the body to this sink as it comes, until it ends or the sink wants no more.
+
+        It is handed over by what reads it from the socket: an event of a stream wakes no task.
+        Raises BackendFailed and BackendTimeout, after the bytes that came before.
+        """
+        self._sink = sink
+        sink.on_drained(self._wake)
+        try:
+            while self._flow(sink):
+                await self._wait()
+        finally:
+            self._sink = None
+            sink.on_drained(None)
+        if self._error is not None and not (self._sated or self._complete):
+            raise self._error
+
+    def _flow(self, sink: Sink) -> bool:
+        """Hand over what is here; say whether there is more to come or to hand over."""
+        if self._pieces and not sink.lagging:
+            self._sated = not sink.take(self._take())
+        over = self._complete or self._error is not None
+        return not self._sated and (bool(self._pieces) or not over)
 
     @property
     def complete(self) -> bool:
@@ -158,6 +198,8 @@ class Connection(asyncio.Protocol):
             self._spoiled(error)
         if self._unaccounted > self._limits.head_bytes and not self._complete:
             self._fail(BadAnswer("The model's engine sent more headers than we take."))
+        if self._sink is not None and not self._flow(self._sink):
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
@@ -207,7 +249,8 @@ class Connection(asyncio.Protocol):
         if self._buffered > self._limits.buffer_bytes and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._sink is None:
+            self._wake()
 
     def on_message_complete(self) -> None:
         if not self._head_done:

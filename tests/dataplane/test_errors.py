@@ -211,7 +211,7 @@ async def test_of_a_wrapped_errors_headers_only_those_about_time_stay() -> None:
         answer = await live.chat()
     assert told(answer) == (429, "rate_limit_exceeded", None)
     kept = {"retry-after", "x-ratelimit-remaining-requests"}
-    ours = {"content-type", "content-length", "x-request-id"}
+    ours = {"content-type", "content-length", "date", "x-request-id"}
     assert set(answer.headers) == kept | ours
 
 

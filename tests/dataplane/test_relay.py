@@ -83,7 +83,7 @@ async def test_an_engine_sets_nothing_for_the_address_that_it_shares() -> None:
         live_gateway(endpoint(engine.replica)) as live,
     ):
         answer = await live.chat()
-    ours = {"content-type", "content-length", "x-request-id"}
+    ours = {"content-type", "content-length", "date", "x-request-id"}
     assert set(answer.headers) == ours | {"x-mine"}
 
 

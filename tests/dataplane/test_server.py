@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from endpoint_gateway.server import Limits
+from endpoint_gateway.errors import ClientGone
+from endpoint_gateway.exchange import Exchange
+from endpoint_gateway.inbound import Handler, Limits
 from helpers.fake_vllm import (
     DONE,
     LAST_CHUNK,
@@ -39,19 +41,18 @@ class Echo:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
         self.begun.set()
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body, more = body + message["body"], message["more_body"]
-        self.requests.append((scope["path"], body))
-        self.headers = scope["headers"]
-        start = {"type": "http.response.start", "status": 200, "headers": [(b"x-from", b"app")]}
-        await send(start)
-        await send({"type": "http.response.body", "body": scope["path"].encode()})
+        body = b""
+        try:
+            while piece := await exchange.read():
+                body += piece
+        except ClientGone:
+            return
+        self.requests.append((exchange.path, body))
+        self.headers = exchange.headers
+        exchange.start(200, [(b"x-from", b"app")])
+        exchange.end(exchange.path.encode())
 
 
 class Client:
@@ -71,7 +72,7 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def client_of(application: Any, **options: Any) -> AsyncIterator[Client]:
+async def client_of(application: Handler, **options: Any) -> AsyncIterator[Client]:
     async with serving(application, **options) as (host, port):
         reader, writer = await asyncio.open_connection(host, port)
         yield Client(reader, writer)
@@ -288,7 +289,7 @@ async def test_a_head_that_takes_too_long_is_a_408() -> None:
 
 
 async def test_a_connection_on_which_nothing_is_asked_is_closed() -> None:
-    async with client_of(Echo(), timeout_keep_alive=0.05) as client:
+    async with client_of(Echo(), limits=Limits(idle_seconds=0.05)) as client:
         assert await client.rest() == b""
 
 

@@ -1,8 +1,4 @@
-"""A whole gateway on a loopback socket, in the test's own event loop.
-
-The connections of `server` without uvicorn's server: the same code answers, but nothing waits for a
-tick of a tenth of a second at the end of each test.
-"""
+"""A whole gateway on a loopback socket, in the test's own event loop."""
 
 from __future__ import annotations
 
@@ -17,13 +13,13 @@ from io import BytesIO
 from typing import Any
 
 import httpx
-from uvicorn.server import ServerState
 
 from endpoint_gateway.app import Gateway, build
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring, Replica
+from endpoint_gateway.inbound import Handler, Limits
 from endpoint_gateway.metrics import Metrics
-from endpoint_gateway.server import Limits, configure
+from endpoint_gateway.server import Server
 from endpoint_gateway.settings import Settings
 
 SECRET = "sk-team-a"
@@ -111,23 +107,16 @@ def raw_request(content: object, path: str = "/v1/chat/completions") -> bytes:
 
 
 @asynccontextmanager
-async def serving(application: Any, **options: Any) -> AsyncIterator[tuple[str, int]]:
-    """Serve an ASGI application on a free port; its connections end with the block."""
-    config = configure(application, **options)
-    config.load()
-    protocol: Any = config.http_protocol_class
-    state = ServerState()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
-    )
+async def serving(
+    application: Handler, *, limits: Limits | None = None
+) -> AsyncIterator[tuple[str, int]]:
+    """Serve an application on a free port; its connections end with the block."""
+    server = Server(application, host="127.0.0.1", port=0, limits=limits, drain_seconds=0)
+    address = await server.listen()
     try:
-        yield server.sockets[0].getsockname()
+        yield address
     finally:
-        server.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
-        if state.tasks:
-            await asyncio.wait(state.tasks, timeout=1)
+        await server.close()
 
 
 @asynccontextmanager

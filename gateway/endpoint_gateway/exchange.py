@@ -1,0 +1,264 @@
+"""One request of a client, as far as it has come, and its answer, as far as it has gone out.
+
+Made by inbound for each request, and handed to the application. Frames answers, and nothing else:
+what is in them is up to client and relay.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Protocol
+
+from .errors import ClientGone, Headers
+
+NO_CONTENT = 204
+"""A status whose answer has no body, and must not have a content-length (RFC 9110, 8.6)."""
+
+READ_AHEAD_BYTES = 65536
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Wire(Protocol):
+    """The connection under an exchange."""
+
+    def write(self, data: bytes) -> None:
+        """Send these bytes, or keep them until the client takes them."""
+
+    def hold_reading(self) -> None:
+        """Take nothing more from the client for now."""
+
+    def go_on_reading(self) -> None:
+        """Take again what the client sends."""
+
+    def answered(self, exchange: "Exchange") -> None:
+        """Take note that an answer is complete."""
+
+
+class Exchange:
+    """A request and its answer.
+
+    `path` is the URL's, decoded, without its query. `headers` have names in lower case. `lagging`
+    says that the client takes less than it is sent. `keep_alive` says whether the connection may
+    have another request after this one.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_complete",
+        "_drained",
+        "_expects",
+        "_head",
+        "_leaver",
+        "_pieces",
+        "_size",
+        "_waiter",
+        "_wire",
+        "ended",
+        "gone",
+        "headers",
+        "keep_alive",
+        "lagging",
+        "method",
+        "path",
+        "started",
+        "version",
+    )
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        method: str,
+        path: str,
+        headers: Headers,
+        version: str,
+        keep_alive: bool,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.version = version
+        self.keep_alive = keep_alive and version == "1.1"
+        self.started = False
+        self.ended = False
+        self.gone = False
+        self.lagging = False
+        self._wire = wire
+        self._expects = any(name == b"expect" for name, _ in headers)
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._complete = False
+        self._chunked = False
+        self._head = b""
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: Callable[[], None] | None = None
+        self._leaver: Callable[[], None] | None = None
+
+    # -- the request's body -------------------------------------------------------------------
+
+    async def read(self) -> bytes:
+        """Return what has come of the body since the last call, waiting for some; b"" at its end.
+
+        Raises ClientGone.
+        """
+        while not self._pieces and not self._complete:
+            if self.gone:
+                raise ClientGone
+            await self._wait_for_body()
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if not self._complete:
+            self._wire.go_on_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _wait_for_body(self) -> None:
+        if self._expects and not self.started:
+            self._expects = False
+            if self.version == "1.1":
+                self._wire.write(_CONTINUE)
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def take_body(self, piece: bytes) -> None:
+        """Take a piece of the body, which nobody reads on once there is an answer."""
+        if self.ended or self._leaver is not None:
+            return
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > READ_AHEAD_BYTES:
+            self._wire.hold_reading()
+        self._wake()
+
+    def complete(self) -> None:
+        """Take note that the whole request is there."""
+        self._complete = True
+        self._wake()
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether the whole request is there."""
+        return self._complete
+
+    # -- the answer ---------------------------------------------------------------------------
+
+    def start(self, status: int, headers: Headers, *, length: int | None = None) -> None:
+        """Begin an answer, whose head goes out with its first piece; `length` None: not known."""
+        self.started = True
+        framing = b""
+        if status != NO_CONTENT:
+            if length is not None:
+                framing = b"content-length: %d\r\n" % length
+            elif self.version == "1.1":
+                self._chunked = True
+                framing = b"transfer-encoding: chunked\r\n"
+        if not self.keep_alive:
+            framing += b"connection: close\r\n"
+        lines = b"".join([b"%s: %s\r\n" % header for header in headers])
+        self._head = b"".join((status_line(status), date_line(), lines, framing, b"\r\n"))
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body; see `drain` for a client that doesn't keep up."""
+        if self.gone or not data:
+            return
+        if self.method == "HEAD":
+            data = b""
+        elif self._chunked:
+            data = b"%x\r\n%s\r\n" % (len(data), data)
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._wire.write(data)
+
+    def end(self, data: bytes = b"") -> None:
+        """Send the last piece."""
+        self.ended = True
+        if not self.gone:
+            if self.method == "HEAD":
+                data = b""
+            elif self._chunked:
+                data = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else _LAST_CHUNK
+            if self._head:
+                data, self._head = self._head + data, b""
+            self._wire.write(data)
+        self._wire.answered(self)
+
+    async def drain(self) -> None:
+        """Wait until the client keeps up, or has left."""
+        if not self.lagging or self.gone:
+            return
+        kept_up = asyncio.Event()
+        self._drained = kept_up.set
+        try:
+            await kept_up.wait()
+        finally:
+            self._drained = None
+
+    def on_drained(self, callback: Callable[[], None] | None) -> None:
+        """Call this whenever the client keeps up again, or has left; None: no more."""
+        self._drained = callback
+
+    # -- the client ---------------------------------------------------------------------------
+
+    def on_leave(self, callback: Callable[[], None] | None) -> None:
+        """Call this when the client leaves before it has its answer, or has left; None: no more.
+
+        What is still to come of the request's body is thrown away meanwhile.
+        """
+        self._leaver = callback
+        if callback is not None:
+            # a client from whom nobody reads can't be seen leaving
+            self._wire.go_on_reading()
+            if self.gone:
+                callback()
+
+    def leave(self) -> None:
+        """Take note that the client has left."""
+        self.gone = True
+        self._wake()
+        self.keep_up()
+        if self._leaver is not None:
+            self._leaver()
+
+    def lag(self) -> None:
+        """Take note that the client takes less than it is sent."""
+        self.lagging = True
+
+    def keep_up(self) -> None:
+        """Take note that the client has taken what it was sent."""
+        self.lagging = False
+        if self._drained is not None:
+            self._drained()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+_status_lines: dict[int, bytes] = {}
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of an answer."""
+    line = _status_lines.get(status)
+    if line is None:
+        phrase = _REASONS.get(status, "Other")
+        line = _status_lines[status] = f"HTTP/1.1 {status} {phrase}\r\n".encode()
+    return line
+
+
+_date = (0, b"")
+
+
+def date_line() -> bytes:
+    """Return the header that RFC 9110 (6.6.1) wants of every answer; made once per second."""
+    global _date  # noqa: PLW0603 - a cache of one value
+    now = int(time.time())
+    if _date[0] != now:
+        _date = (now, f"date: {formatdate(now, usegmt=True)}\r\n".encode())
+    return _date[1]
