@@ -8,27 +8,28 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-from .errors import BodyTooLarge, ClientGone, GatewayError, Headers, render
+from .dialects import OPENAI
+from .errors import BodyTooLarge, ClientGone, GatewayError, Headers
 from .exchange import Exchange
 from .headers import find
 from .metrics import Record
-from .sse import error_event
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
 
 class Reply:
-    """The answer to one request, in the gateway's form and on its record.
+    """The answer to one request, on its record, with errors in the dialect of its route.
 
     `streaming` says that it is a stream of events, so that an error can still be told in it.
     """
 
-    __slots__ = ("_exchange", "_record", "request_id", "streaming")
+    __slots__ = ("_exchange", "_record", "dialect", "request_id", "streaming")
 
     def __init__(self, exchange: Exchange, *, request_id: bytes, record: Record) -> None:
         self._exchange = exchange
         self._record = record
         self.request_id = request_id
+        self.dialect = OPENAI
         self.streaming = False
 
     def start(
@@ -83,11 +84,11 @@ class Reply:
         connection, which is how HTTP says that a body is not complete.
         """
         self.note(error.code or error.type)
-        body = render(error)
+        body = self.dialect.render(error)
         if not self._exchange.started:
             self.whole(error.status, [JSON, *error.headers], body)
         elif self.streaming and not self._exchange.ended:
-            self.end((b"\n\n" if inside_event else b"") + error_event(body))
+            self.end((b"\n\n" if inside_event else b"") + self.dialect.event(body))
 
 
 async def read_body(exchange: Exchange, *, limit: int) -> bytes:

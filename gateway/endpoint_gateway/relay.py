@@ -1,19 +1,20 @@
 """From an answer that has begun to the client, with the errors of engines put into one shape.
 
 Called by the pipeline. A stream of events is passed on event by event and followed to its end: it
-was a success only if `[DONE]` came, without an error or an abort before it. Any other answer is
-held until it is whole, so that one that breaks off can still become a 502; only one too large to
-be held is passed on as it comes.
+was a success only if its protocol's own end came, without an error or an abort before it. Any other
+answer is held until it is whole, so that one that breaks off can still become a 502; only one too
+large to be held is passed on as it comes.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from .client import JSON, Reply
+from .dialects import Content, is_error_object
 from .errors import (
     AnswerAborted,
     BackendRefusedUs,
@@ -21,10 +22,9 @@ from .errors import (
     GatewayError,
     Headers,
     Unsupported,
-    envelope,
 )
 from .headers import media_type, pacing, towards_client
-from .sse import Stream, is_error_object, was_aborted
+from .sse import Stream
 from .upstream import Sink
 
 MAX_HELD_BYTES = 4 << 20
@@ -83,7 +83,7 @@ async def _relay_stream(answer: Answer, reply: Reply) -> None:
         raise AnswerAborted(_ABORTED)
     headers = [header for header in towards_client(answer.headers) if header[0] != b"cache-control"]
     reply.start(answer.status, headers + _STREAM_HEADERS, streaming=True)
-    events, failure = _Events(Stream(), reply), None
+    events, failure = _Events(Stream(reply.dialect), reply), None
     try:
         if events.take(first):
             await answer.pump(events)
@@ -148,7 +148,7 @@ async def _relay_whole(answer: Answer, reply: Reply) -> None:
     if not is_all:
         await _relay_large(answer, reply, begin=body)
         return
-    if b'"abort"' in body and was_aborted(_object(body)):
+    if reply.dialect.may_abort(body) and reply.dialect.was_aborted(_object(body)):
         raise AnswerAborted(_ABORTED)
     reply.whole(answer.status, towards_client(answer.headers), body)
 
@@ -187,18 +187,16 @@ async def _relay_error(answer: Answer, reply: Reply) -> None:
         return
     if answer.status == 404 and content.get("detail") == "Not Found":
         raise Unsupported("The engine of this model does not serve this route.")
-    headers = [*pacing(answer.headers), JSON]
-    reply.whole(answer.status, headers, _wrapped(answer.status, content))
-
-
-def _wrapped(status: int, content: dict[str, Any]) -> bytes:
     said = content.get("error") or content.get("detail")
-    message = said if isinstance(said, str) else f"The model's engine answered with {status}."
-    kind = _TYPES.get(status, "invalid_request" if status < 500 else "internal")
-    return envelope(message, kind=kind)
+    message = (
+        said if isinstance(said, str) else f"The model's engine answered with {answer.status}."
+    )
+    kind = _TYPES.get(answer.status, "invalid_request" if answer.status < 500 else "internal")
+    wrapped = reply.dialect.wrap(message, answer.status, kind)
+    reply.whole(answer.status, [*pacing(answer.headers), JSON], wrapped)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> Content:
     """Return the JSON object that the body is, or an empty one."""
     try:
         content = msgspec.json.decode(body)

@@ -2,18 +2,16 @@
 
 Used by the relay. Does no I/O and keeps no text longer than the event that it belongs to.
 
-vLLM ends a stream with `data: [DONE]` also after an error event and after a choice whose
-`finish_reason` is "abort" (its engine was told to stop). A client takes `[DONE]` for success, so
-the stream is followed event by event and that `[DONE]` is withheld.
+vLLM ends a stream in order also after an error event, and after its engine was told to stop. A
+client takes that for success, so the stream is followed event by event and such an end is withheld.
 """
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
-from .errors import envelope
+from .dialects import OPENAI, Content, Dialect, is_error_object
 
 MAX_EVENT_BYTES = 1 << 20
 """An event larger than this is passed on as it comes, without a look at what it says."""
@@ -27,19 +25,23 @@ _DATA = re.compile(rb"^data:[ ]?(.*?)\r?$", re.MULTILINE)
 class Stream:
     """One answer, followed to its end.
 
-    `over` means that `[DONE]` came. `failed` is an error event that was passed on. `aborted` is a
-    choice that the engine gave up on.
+    `over` means that the protocol's own end came. `failed` is an error event that was passed on.
+    `aborted` means that the engine gave up on the answer. `told` is the last event that had `usage`
+    in it; one that has nothing else is withheld where `withholds_usage`.
     """
 
+    dialect: Dialect = OPENAI
+    withholds_usage: bool = False
     over: bool = False
     failed: bool = False
     aborted: bool = False
+    told: Content | None = None
     _partial: bytearray = field(default_factory=bytearray)
     _oversized: bool = False
 
     @property
     def finished(self) -> bool:
-        """Say whether the answer was a success: nothing before its `[DONE]` said otherwise."""
+        """Say whether the answer was a success: nothing before its end said otherwise."""
         return self.over and not (self.failed or self.aborted)
 
     def feed(self, data: bytes) -> bytes:
@@ -48,7 +50,7 @@ class Stream:
         That is whole events, and the comments before an event as soon as their lines are whole:
         they are there to keep connections alive.
         """
-        if not self._partial and data.endswith(b"\n\n") and not _remarkable(data):
+        if not self._partial and data.endswith(b"\n\n") and not self.dialect.may_tell(data):
             self._oversized = False
             return b"" if self.over else data
         return self._feed_slowly(data)
@@ -93,49 +95,36 @@ class Stream:
 
     def _judge(self, event: bytes) -> bytes:
         """Return what the client gets of one whole event."""
-        if self.over or not _remarkable(event):
+        if self.over or not self.dialect.may_tell(event):
             return b"" if self.over else event
         data = b"\n".join(match[1] for match in _DATA.finditer(event))
         if data.strip() == b"[DONE]":
             self.over = True
             return event if self.finished else b""
-        return self._judge_json(event, data)
-
-    def _judge_json(self, event: bytes, data: bytes) -> bytes:
         try:
             content = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return event
-        if isinstance(content, dict):
-            self.aborted = self.aborted or was_aborted(content)
-            if error := content.get("error"):
-                self.failed = True
-                return event if is_error_object(error) else error_event(_described(error))
+        return self._judge_content(event, content) if isinstance(content, dict) else event
+
+    def _judge_content(self, event: bytes, content: Content) -> bytes:
+        dialect = self.dialect
+        self.aborted = self.aborted or dialect.was_aborted(content)
+        if dialect.is_error(content):
+            self.failed = True
+            return event if is_error_object(content.get("error")) else _error_of(dialect, content)
+        if dialect.is_end(content):
+            self.over, self.told = True, self.told or content
+            return event if self.finished else b""
+        if content.get("usage"):
+            self.told = content
+            if self.withholds_usage and content.get("choices") == []:
+                return b""
         return event
 
 
-def _remarkable(data: bytes) -> bool:
-    return b"[DONE]" in data or b'"error"' in data or b'"abort"' in data
-
-
-def was_aborted(answer: dict[str, Any]) -> bool:
-    """Say whether the engine gave up on a choice of this answer (or piece of an answer)."""
-    choices = answer.get("choices")
-    return isinstance(choices, list) and any(
-        isinstance(choice, dict) and choice.get("finish_reason") == "abort" for choice in choices
-    )
-
-
-def is_error_object(error: object) -> bool:
-    """Say whether this value of `error` is what OpenAI's clients expect there."""
-    return isinstance(error, dict) and isinstance(error.get("message"), str)
-
-
-def error_event(body: bytes) -> bytes:
-    """Return the event that carries an error body."""
-    return b"data: " + body + b"\n\n"
-
-
-def _described(error: object) -> bytes:
-    message = error if isinstance(error, str) else "The engine failed during this answer."
-    return envelope(message, kind="internal")
+def _error_of(dialect: Dialect, content: Content) -> bytes:
+    """Return the event for an error that is not told as the dialect tells one."""
+    said = content.get("error") or content.get("message")
+    message = said if isinstance(said, str) else "The engine failed during this answer."
+    return dialect.event(dialect.wrap(message, 500, "internal"))
