@@ -28,6 +28,15 @@ class Adapter(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be used at most, each at least 1; None: as much as there is."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    in_flight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One InferenceEndpoint (or the static backend) and the replicas of it that are ready.
 
@@ -49,6 +58,7 @@ class Endpoint:
     source: str = ""
     authorizations: tuple[bytes | None, ...] = (None,)
     replicas: tuple[Replica, ...] = ()
+    limits: Limits | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -75,6 +85,7 @@ class Key:
     endpoints: frozenset[str] | None = None
     everywhere: bool = False
     expires: float = inf
+    limits: Limits | None = None
 
     def may_use(self, endpoint: Endpoint) -> bool:
         """Say whether this key opens that endpoint."""

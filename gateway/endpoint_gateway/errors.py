@@ -10,6 +10,7 @@
     ├── EndpointNotFound         404 endpoint_not_found
     ├── UnknownUrl               404 unknown_url
     ├── MethodNotAllowed         405
+    ├── RateLimited              429 with Retry-After
     ├── Unsupported              501
     ├── NoReplica                503 with Retry-After
     ├── ShuttingDown             503 with Retry-After
@@ -164,6 +165,28 @@ class MethodNotAllowed(GatewayError):
     def headers(self) -> Headers:
         """The methods that there are."""
         return [(b"allow", self._allowed.encode())]
+
+
+class RateLimited(GatewayError):
+    """A limit of the key or the endpoint has no room; `pacing` are headers that tell of limits."""
+
+    status = 429
+    type = "rate_limit_exceeded"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_milliseconds: int, pacing: Headers) -> None:
+        super().__init__(message)
+        self._retry_milliseconds = retry_milliseconds
+        self._pacing = pacing
+
+    @property
+    def headers(self) -> Headers:
+        """When to try again, in whole seconds as HTTP has it and exactly as OpenAI's clients do."""
+        return [
+            (b"retry-after", b"%d" % -(-self._retry_milliseconds // 1000)),
+            (b"retry-after-ms", b"%d" % self._retry_milliseconds),
+            *self._pacing,
+        ]
 
 
 class Unsupported(GatewayError):
