@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 
 import kube_api
 
+from .application import Application
 from .balancer import Balancer
 from .catalog import Catalog, Keyring
 from .discovery import StaticDirectory, WatchedDirectory
@@ -23,7 +24,6 @@ from .exchange import Exchange
 from .metrics import AccessLog, Metrics
 from .pipeline import Pipeline
 from .pool import Pool
-from .routes import Application
 from .server import Server
 from .settings import Settings, StaticBackend
 from .upstream import Limits

@@ -20,6 +20,18 @@ class Replica(NamedTuple):
     port: int
 
 
+class Timeouts(NamedTuple):
+    """An endpoint's own limits on time, in seconds; None leaves the gateway's."""
+
+    connect: float | None = None
+    first_byte: float | None = None
+    idle: float | None = None
+    total: float | None = None
+
+
+NO_TIMEOUTS = Timeouts()
+
+
 class Adapter(NamedTuple):
     """A LoRA adapter: the name by which it is selected, and where it is from."""
 
@@ -42,10 +54,12 @@ class Endpoint:
 
     `served_names` are those of the spec, the primary one first; empty means that they are not
     known, so that any is passed on. `engine_names` are those of them, and of the adapters, that
-    every engine answers to; for any other `common_name` is sent, which all of them know.
-    `authorizations` are header values for the engines, the likeliest first: while keys change each
-    engine takes another one of them. None stands for an engine that wants no key. `created` is in
-    seconds since 1970.
+    every engine answers to; for any other, such as an alias, `common_name` is sent, which all of
+    them know. `hosts` are what else than its name in the cluster leads to it. `matches_model`: a
+    request that names it by path or host must name a model of it. `routes` are the only ones that
+    it has; empty means all. `authorizations` are header values for the engines, the likeliest
+    first: while keys change each engine takes another one of them. None stands for an engine that
+    wants no key. `created` is in seconds since 1970.
     """
 
     namespace: str
@@ -53,6 +67,11 @@ class Endpoint:
     created: int = 0
     served_names: tuple[str, ...] = ()
     adapters: tuple[Adapter, ...] = ()
+    aliases: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    matches_model: bool = False
+    routes: frozenset[str] = frozenset()
+    timeouts: Timeouts = NO_TIMEOUTS
     engine_names: frozenset[str] = frozenset()
     common_name: str = ""
     source: str = ""
@@ -62,8 +81,13 @@ class Endpoint:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Return every name by which the endpoint can be called: the adapters' come last."""
-        return (*self.served_names, *(adapter.name for adapter in self.adapters))
+        """Return every name by which clients call it, the primary one first."""
+        adapters = (adapter.name for adapter in self.adapters)
+        return (*self.served_names, *adapters, *self.aliases)
+
+    def answers_to(self, model: str) -> bool:
+        """Say whether this is one of its models, or its own name."""
+        return model in self.models or model in (self.name, self.qualified_name)
 
     @property
     def qualified_name(self) -> str:
@@ -108,6 +132,7 @@ class Catalog:
     qualified: Mapping[tuple[str, str], Endpoint] = field(default_factory=dict)
     named: Names = field(default_factory=dict)
     served: Names = field(default_factory=dict)
+    hosts: Names = field(default_factory=dict)
     catch_all: Endpoint | None = None
 
     @classmethod
@@ -119,6 +144,7 @@ class Catalog:
             qualified={(each.namespace, each.name): each for each in ordered},
             named=_group((each.name, each) for each in ordered),
             served=_group((name, each) for each in ordered for name in each.models),
+            hosts=_group((host, each) for each in ordered for host in each.hosts),
             catch_all=catch_all,
         )
 

@@ -21,29 +21,38 @@ class Reply:
     """The answer to one request, on its record, with errors in the dialect of its route.
 
     `streaming` says that it is a stream of events, so that an error can still be told in it.
+    `withholds_usage` says that the client did not ask for the event that tells a stream's usage.
     """
 
-    __slots__ = ("_exchange", "_record", "dialect", "request_id", "streaming")
+    __slots__ = (
+        "_exchange",
+        "dialect",
+        "record",
+        "request_id",
+        "streaming",
+        "withholds_usage",
+    )
 
     def __init__(self, exchange: Exchange, *, request_id: bytes, record: Record) -> None:
         self._exchange = exchange
-        self._record = record
+        self.record = record
         self.request_id = request_id
         self.dialect = OPENAI
         self.streaming = False
+        self.withholds_usage = False
 
     def start(
         self, status: int, headers: Headers, *, streaming: bool = False, length: int | None = None
     ) -> None:
         """Begin with status and headers; our request id is among them."""
         self.streaming = streaming
-        self._record.status = status
+        self.record.status = status
         headers.append((b"x-request-id", self.request_id))
         self._exchange.start(status, headers, length=length)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body."""
-        self._record.saw_byte()
+        self.record.saw_byte()
         self._exchange.write(data)
 
     async def drain(self) -> None:
@@ -61,7 +70,7 @@ class Reply:
 
     def end(self, data: bytes = b"") -> None:
         """Send the last piece."""
-        self._record.saw_byte()
+        self.record.saw_byte()
         self._exchange.end(data)
 
     def whole(self, status: int, headers: Headers, body: bytes) -> None:
@@ -75,7 +84,7 @@ class Reply:
 
     def note(self, error: str) -> None:
         """Write down that the answer is an error."""
-        self._record.error = error
+        self.record.error = error
 
     def fail(self, error: GatewayError, *, inside_event: bool = False) -> None:
         """Tell the client of an error in the way that is still open.

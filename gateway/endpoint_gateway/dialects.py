@@ -101,8 +101,7 @@ RESPONSES = Dialect(
         b'"response.completed"' in data
         or b'"response.incomplete"' in data
         or b'"response.failed"' in data
-        or b'"error":{' in data
-        or b'"type":"error"' in data
+        or b'"error"' in data
     ),
     may_abort=lambda body: b'"cancelled"' in body or b'"failed"' in body,
     is_end=lambda content: content.get("type") in _LAST_EVENTS,
@@ -134,10 +133,8 @@ def _message_aborted(content: Content) -> bool:
 
 
 ANTHROPIC = Dialect(
-    may_tell=lambda data: (
-        b'"message_stop"' in data or b'"usage"' in data or b'"type":"error"' in data
-    ),
-    may_abort=lambda body: b'"stop_reason":null' in body,
+    may_tell=lambda data: b'"message_stop"' in data or b'"usage"' in data or b'"error"' in data,
+    may_abort=lambda body: b'"stop_reason"' in body,
     is_end=lambda content: content.get("type") == "message_stop",
     is_error=lambda content: content.get("type") == "error",
     was_aborted=_message_aborted,

@@ -129,12 +129,14 @@ class Dispatcher:
         """
         return Attempts(self, endpoint, request, record=record)
 
-    def patience(self, request: Request) -> Patience:
+    def patience(self, endpoint: Endpoint, request: Request) -> Patience:
         """Return the limits of a request that begins now."""
-        deadline = asyncio.get_running_loop().time() + self._timeouts.total
-        if not request.stream:
-            return Patience(deadline)
-        return Patience(deadline, self._timeouts.first_byte, self._timeouts.idle)
+        own, ours = endpoint.timeouts, self._timeouts
+        deadline = asyncio.get_running_loop().time() + (own.total or ours.total)
+        first_byte = idle = None
+        if request.stream:
+            first_byte, idle = own.first_byte or ours.first_byte, own.idle or ours.idle
+        return Patience(deadline, first_byte, idle, connect_seconds=own.connect)
 
     def lease(self, endpoint: Endpoint, *, without: set[Replica]) -> Lease | None:
         """Take a place at a replica that was not tried yet."""
@@ -192,7 +194,7 @@ class Attempts:
         self._give_back()
 
     async def _first_good_answer(self) -> Answer:
-        patience = self._dispatcher.patience(self._request)
+        patience = self._dispatcher.patience(self._endpoint, self._request)
         failure: GatewayError = NoReplica("No replica of this endpoint is ready. Try again later.")
         while self._record.attempts < MAX_ATTEMPTS:
             if not self._lease_another():

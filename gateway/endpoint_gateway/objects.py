@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from .catalog import Adapter, Endpoint, Key, Keyring, Replica
+from .catalog import Adapter, Endpoint, Key, Keyring, Replica, Timeouts
 
 ENDPOINT_LABEL = "serving.vllm-endpoints.dev/endpoint"
 _SERVICE_LABEL = "kubernetes.io/service-name"
@@ -56,7 +56,23 @@ class _Spec(_Part):
     engine: _Engine | None = None
 
 
+class _AccessTimeouts(_Part):
+    connect_seconds: float | None = None
+    first_byte_seconds: float | None = None
+    idle_seconds: float | None = None
+    total_seconds: float | None = None
+
+
+class _Access(_Part):
+    aliases: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    model_field: str = "Ignore"
+    routes: tuple[str, ...] = ()
+    timeouts: _AccessTimeouts | None = None
+
+
 class _Status(_Part):
+    access: _Access | None = None
     served_names: tuple[str, ...] | None = None
     adapters: tuple[str, ...] | None = None
     engine_names: tuple[str, ...] | None = None
@@ -117,6 +133,7 @@ def parse_endpoint(obj: Object) -> Described | None:
     if not status.served_names:
         return None
     metadata, model = read.metadata, spec.model or _Model()
+    access = status.access or _Access()
     created = metadata.creation_timestamp
     sources = {adapter.name: adapter.source for adapter in model.adapters or ()}
     adapters = tuple(Adapter(name, sources.get(name, "")) for name in status.adapters or ())
@@ -127,6 +144,11 @@ def parse_endpoint(obj: Object) -> Described | None:
         created=int(created.timestamp()) if created else 0,
         served_names=status.served_names,
         adapters=adapters,
+        aliases=access.aliases,
+        hosts=access.hosts,
+        matches_model=access.model_field == "Match",
+        routes=frozenset(access.routes),
+        timeouts=Timeouts(*msgspec.structs.astuple(access.timeouts or _AccessTimeouts())),
         engine_names=frozenset((*known, *(adapter.name for adapter in adapters))),
         common_name=metadata.name,
         source=model.source,

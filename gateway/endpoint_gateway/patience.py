@@ -16,12 +16,13 @@ class Patience:
     """How long one request may take. `deadline` is in the loop's time and covers everything.
 
     `first_byte_seconds` and `idle_seconds` are None except for streams: until the first byte of
-    the body, and between two of them.
+    the body, and between two of them. `connect_seconds` None leaves the pool's own limit.
     """
 
     deadline: float
     first_byte_seconds: float | None = None
     idle_seconds: float | None = None
+    connect_seconds: float | None = None
 
     def limit(self, *, began: float, silent_since: float | None) -> tuple[float, BackendTimeout]:
         """Return the time at which patience ends as things stand, and what to say then.

@@ -1,7 +1,6 @@
-"""The few fields of a request's body that decide where it goes, and where `model` lies in it.
+"""The few fields of a request's body that decide where it goes, and where they lie in it.
 
-Called by the pipeline with the whole body. Never rebuilds the body: the one change that is made
-to it, another model's name, is spliced into the bytes.
+Called by the pipeline with the whole body, and by rewriting. Never rebuilds a body.
 
 Two readers must agree. The fast one is msgspec, which ignores what it is not asked for, but lets
 the last of two equal keys win without a word. So it is believed only where the body cannot hold a
@@ -22,7 +21,7 @@ MAX_MODEL_LETTERS = 256
 MAX_MEMBERS = 1000
 """How many the top level may have; OpenAI's and vLLM's fields together are less than a hundred."""
 
-_KEYS = frozenset({"model", "stream", "stream_options"})
+_SINGLE = frozenset({"model", "stream", "stream_options"})
 _OURS = re.compile(rb'"(model|stream|stream_options)"[ \t\r\n]*:')
 # an escape that stands for a letter or for "_", with which a key can be spelt in a second way
 _SPELT_OUT = re.compile(rb"\\u00[567]")
@@ -36,9 +35,17 @@ _SPACE = re.compile(rb"[ \t\r\n]*")
 class _Body(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
+    stream_options: msgspec.Raw = msgspec.Raw()
+    suffix: msgspec.Raw = msgspec.Raw()
+
+
+class _State(msgspec.Struct):
+    background: object = None
+    previous_response_id: object = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
+_state_decoder = msgspec.json.Decoder(_State)
 _skipper = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -47,11 +54,14 @@ class Peeked:
     """What a body says: the model (None where absent or null) and whether it asks for a stream.
 
     `model_span` is where the model's JSON string lies in the body, with its quotes.
+    `has_stream_options` and `has_suffix` say that these are among the body's members.
     """
 
     model: str | None
     stream: bool
     model_span: tuple[int, int] | None
+    has_stream_options: bool = False
+    has_suffix: bool = False
 
 
 def peek(body: bytes) -> Peeked:
@@ -63,15 +73,21 @@ def peek(body: bytes) -> Peeked:
         span = _plain_span(body) if decoded.model is not None else None
     else:
         span = scan(body)
-    return Peeked(decoded.model, bool(decoded.stream), span)
+    return Peeked(
+        decoded.model,
+        bool(decoded.stream),
+        span,
+        has_stream_options=bool(decoded.stream_options),
+        has_suffix=bool(decoded.suffix),
+    )
 
 
-def with_model(body: bytes, peeked: Peeked, model: str) -> bytes:
-    """Return the body with another model in it; every other byte stays."""
-    if peeked.model_span is None:
-        return body
-    start, end = peeked.model_span
-    return b"".join((body[:start], msgspec.json.encode(model), body[end:]))
+def state_asked_for(body: bytes) -> str | None:
+    """Return the member by which a request for a response asks for what an engine remembers."""
+    state = _state_decoder.decode(body)
+    if state.previous_response_id is not None:
+        return "previous_response_id"
+    return "background" if state.background else None
 
 
 def is_plain(body: bytes) -> bool:
@@ -112,24 +128,25 @@ def _plain_span(body: bytes) -> tuple[int, int] | None:
 def scan(body: bytes) -> tuple[int, int] | None:
     """Return where the top level's `model` string lies in a body that is valid JSON.
 
-    Raises InvalidRequest where one of the keys that we read is there twice.
+    Raises InvalidRequest where one of the keys that there may be only one of is there twice.
     """
     seen: set[str] = set()
     span = None
-    for key, start, follows in _members(body):
+    for key, start, end in members(body):
         if key in seen:
             raise InvalidRequest(f"`{key}` is in the body twice.", param=key)
-        if key in _KEYS:
+        if key in _SINGLE:
             seen.add(key)
         if key == "model" and body[start] == ord('"'):
-            span = start, _string_end(body, start, follows)
+            span = start, end
     return span
 
 
-def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
-    """Yield each key of the top level, where its value begins, and where the sign after that is.
+def members(body: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield the members of the top level of valid JSON: key, and where its value begins and ends.
 
-    Raises InvalidRequest where there are too many.
+    A key that is too long to be one of ours is empty. Raises InvalidRequest where there are too
+    many.
     """
     follows = body.index(b"{")
     if body[_after_space(body, follows + 1)] == ord("}"):
@@ -137,7 +154,7 @@ def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
     for _ in range(MAX_MEMBERS):
         key, colon = _value(body, follows + 1)
         value, follows = _value(body, colon + 1)
-        yield _text(body[key : _string_end(body, key, colon)]), value, follows
+        yield _text(body[key : _end(body, key, colon)]), value, _end(body, value, follows)
         if body[follows] == ord("}"):
             return
     raise InvalidRequest(f"The request's body has more than {MAX_MEMBERS} members.")
@@ -161,8 +178,9 @@ def _after_space(body: bytes, at: int) -> int:
     return match.end() if match else at
 
 
-def _string_end(body: bytes, start: int, follows: int) -> int:
-    return body.rindex(b'"', start, follows) + 1
+def _end(body: bytes, start: int, follows: int) -> int:
+    """Return where a value ends before this sign; what is no string has the space after it too."""
+    return body.rindex(b'"', start, follows) + 1 if body[start] == ord('"') else follows
 
 
 def _text(key: bytes) -> str:

@@ -1,6 +1,6 @@
-"""The story of a request: authenticate, peek, route, dispatch, relay.
+"""The story of a request: find its route, authenticate, peek, find its endpoint, dispatch, relay.
 
-Called by routes with the row of the URL table that matched. The nesting of `async with` here is
+Called by the application. The nesting of `async with` here is
 the lifetime of everything that a request holds; it is all given back on the way out, whatever
 happens. This is also the inner of the two shells: no failure of ours leaves it without an answer.
 """
@@ -27,10 +27,13 @@ from .errors import (
     Unsupported,
 )
 from .exchange import Exchange
-from .headers import Headers, find, request_id
+from .headers import Headers, request_id
+from .headers import find as find_header
 from .metrics import AccessLog, Metrics, Record
-from .peek import peek
+from .peek import peek, state_asked_for
 from .relay import read_whole, relay
+from .rewriting import rewrite
+from .routes import Kind, Target, find
 
 logger = logging.getLogger(__name__)
 
@@ -47,27 +50,14 @@ class Directory(Protocol):
         """The keys."""
 
 
-class Action(Protocol):
-    """What a row of the URL table does: one of the methods of Pipeline."""
-
-    async def __call__(self, call: "Call") -> None:
-        """Answer this call. Raises GatewayError and ClientGone."""
-
-
 @dataclass(slots=True)
 class Call:
-    """One request on its way through the gateway.
-
-    `segment` is the endpoint that the path names, if it names one; `model` the rest of a path that
-    ends in a model's name; `upstream` the path on the engine.
-    """
+    """One request on its way through the gateway, and what its path means."""
 
     exchange: Exchange
     reply: Reply
     record: Record
-    segment: str | None = None
-    model: str | None = None
-    upstream: str = ""
+    target: Target
 
     @property
     def headers(self) -> Headers:
@@ -92,42 +82,50 @@ class Pipeline:
         self._metrics = metrics
         self._access_log = access_log
         self._max_body_bytes = max_body_bytes
+        self._actions = {
+            Kind.INFER: self.infer,
+            Kind.LIST_MODELS: self.list_models,
+            Kind.DESCRIBE_MODEL: self.describe_model,
+            Kind.REFUSE: self.refuse,
+        }
 
-    def call(self, exchange: Exchange) -> Call:
-        """Begin a request's record."""
+    async def run(self, exchange: Exchange) -> None:
+        """See that a request is answered, and write down how it went."""
         identity = request_id(exchange.headers)
         record = Record(
             method=exchange.method, path=exchange.path, request_id=identity.decode("ascii")
         )
-        return Call(exchange, Reply(exchange, request_id=identity, record=record), record)
-
-    async def run(self, action: Action, call: Call) -> None:
-        """Carry out this action, see that it is answered, and write down how it went."""
         self._metrics.begin()
         try:
-            await self._answered(action, call)
+            await self._answered(exchange, Reply(exchange, request_id=identity, record=record))
         except ClientGone:
-            call.record.error = "client_gone"
+            record.error = "client_gone"
         finally:
             now = time.perf_counter()
-            self._metrics.end(call.record, now=now)
-            self._access_log.write(call.record, now=now)
+            self._metrics.end(record, now=now)
+            self._access_log.write(record, now=now)
 
-    async def _answered(self, action: Action, call: Call) -> None:
+    async def _answered(self, exchange: Exchange, reply: Reply) -> None:
         try:
-            await action(call)
+            await self._act(exchange, reply)
         except GatewayError as error:
-            call.reply.fail(error)
+            reply.fail(error)
         except asyncio.CancelledError:
             # the server's drain budget is spent, and this is where its task ends: raised on, it
             # would be logged as a failure of ours
-            call.reply.fail(ShuttingDown("The gateway is shutting down. Try again."))
+            reply.fail(ShuttingDown("The gateway is shutting down. Try again."))
         except ClientGone:
             raise
         except Exception:
             # the inner shell: a fault of ours is answered, and told to those who can mend it
-            logger.exception("request %s failed", call.record.request_id)
-            call.reply.fail(Internal("The gateway failed. The request id tells its log."))
+            logger.exception("request %s failed", reply.record.request_id)
+            reply.fail(Internal("The gateway failed. The request id tells its log."))
+
+    async def _act(self, exchange: Exchange, reply: Reply) -> None:
+        target = find(exchange.method, exchange.path)
+        reply.record.route = target.route.name
+        reply.dialect = target.route.dialect
+        await self._actions[target.route.kind](Call(exchange, reply, reply.record, target))
 
     def key_of(self, call: Call) -> Key:
         """Authenticate. Raises InvalidApiKey."""
@@ -137,23 +135,26 @@ class Pipeline:
 
     async def infer(self, call: Call) -> None:
         """Pass a JSON request on to the endpoint that it means, and its answer back."""
-        key = self.key_of(call)
+        key, route = self.key_of(call), call.target.route
         body = await read_body(call.exchange, limit=self._max_body_bytes)
         peeked = peek(body)
-        endpoint = self._addressed(call, key) or routing.by_model(
-            self._directory.catalog, key, peeked.model
-        )
+        endpoint = self._meant(call, key, peeked.model)
+        if route.keeps_state and (member := state_asked_for(body)):
+            raise Unsupported(f"`{member}` is not supported: no engine remembers.", param=member)
         call.record.stream = peeked.stream
+        model = routing.engine_model(endpoint, peeked.model)
+        rewritten = rewrite(body, peeked, route.rules, model=model)
+        call.reply.withholds_usage = rewritten.uninvited
         request = Request(
-            path=call.upstream,
+            path=route.path,
             headers=call.headers,
-            body=routing.served_body(body, peeked, endpoint),
+            body=rewritten.body,
             stream=peeked.stream,
             request_id=call.reply.request_id,
         )
         await self._forward(call, endpoint, request)
 
-    async def models(self, call: Call) -> None:
+    async def list_models(self, call: Call) -> None:
         """List the models that the key may use, or those of one endpoint; wakes nothing."""
         key = self.key_of(call)
         catalog = self._directory.catalog
@@ -164,12 +165,12 @@ class Pipeline:
         listed = models.of_endpoint(endpoint) if endpoint else routing.models(catalog, key)
         call.reply.json(200, models.render_list(listed))
 
-    async def model(self, call: Call) -> None:
+    async def describe_model(self, call: Call) -> None:
         """Describe one model, under the name by which it was asked for."""
         key = self.key_of(call)
         catalog = self._directory.catalog
         endpoint = self._addressed(call, key)
-        name = call.model or ""
+        name = call.target.model or ""
         if catalog.catch_all is not None:
             await self._describe_static(call, catalog.catch_all, name)
             return
@@ -180,17 +181,27 @@ class Pipeline:
         call.record.endpoint = endpoint.qualified_name
         call.reply.json(200, models.render(name, endpoint))
 
-    async def unsupported(self, call: Call) -> None:
-        """Refuse a route that is OpenAI's and not ours."""
+    async def refuse(self, call: Call) -> None:
+        """Refuse a route that is known and not ours."""
         self.key_of(call)
-        raise Unsupported("This route of the OpenAI API is not served here.")
+        raise Unsupported("This route is not served here.")
+
+    def _meant(self, call: Call, key: Key, model: str | None) -> Endpoint:
+        """Return the endpoint that the request means. Raises GatewayError."""
+        endpoint = self._addressed(call, key)
+        if endpoint is None:
+            endpoint = routing.by_model(self._directory.catalog, key, model)
+        elif call.target.by_id or endpoint.matches_model:
+            routing.see_that_it_matches(endpoint, model)
+        routing.see_that_it_serves(endpoint, call.target.route.listed_as or call.target.route.name)
+        return endpoint
 
     def _addressed(self, call: Call, key: Key) -> Endpoint | None:
         """Return the endpoint that path or host name; None where the model says it."""
         catalog = self._directory.catalog
-        if call.segment is not None:
-            return routing.by_segment(catalog, key, call.segment)
-        return routing.by_host(catalog, key, find(call.headers, b"host"))
+        if call.target.segment is not None:
+            return routing.by_segment(catalog, key, call.target.segment)
+        return routing.by_host(catalog, key, find_header(call.headers, b"host"))
 
     async def _forward(self, call: Call, endpoint: Endpoint, request: Request) -> None:
         call.record.endpoint = endpoint.qualified_name

@@ -71,7 +71,7 @@ class Pool:
 
     async def _connect(self, replica: Replica, patience: Patience) -> Connection:
         loop = asyncio.get_running_loop()
-        limit = loop.time() + self._limits.connect_seconds
+        limit = loop.time() + (patience.connect_seconds or self._limits.connect_seconds)
         try:
             async with asyncio.timeout_at(min(limit, patience.deadline)):
                 _, connection = await loop.create_connection(

@@ -83,7 +83,7 @@ async def _relay_stream(answer: Answer, reply: Reply) -> None:
         raise AnswerAborted(_ABORTED)
     headers = [header for header in towards_client(answer.headers) if header[0] != b"cache-control"]
     reply.start(answer.status, headers + _STREAM_HEADERS, streaming=True)
-    events, failure = _Events(Stream(reply.dialect), reply), None
+    events, failure = _Events(Stream(reply.dialect, reply.withholds_usage), reply), None
     try:
         if events.take(first):
             await answer.pump(events)

@@ -1,137 +1,158 @@
-"""The URL table, and the application that reads it.
+"""The URL table: what each path means, under each of the ways to name an endpoint.
 
-Called by the server for each request. A path is `/v1/...`, or `/<endpoint>/v1/...`, whose `/v1` may
-be missing; what follows is looked up in one table. What is not in the table does not exist: a path
-of a client is never sent to an engine.
+Called by the pipeline. Pure. What is not in the table does not exist: a path of a client is never
+sent to an engine.
+
+A path is `/v1/...`, `/<endpoint>/v1/...` or `/v2/<endpoint>/openai/v1/...`, and below an endpoint
+the `/v1` may be missing. vLLM's own routes, which are at the root of an engine, are at ours too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Final
 
-from .errors import GatewayError, MethodNotAllowed, UnknownUrl
-from .exchange import Exchange
-from .headers import request_id
-from .pipeline import Action, Call, Pipeline
+from .dialects import ANTHROPIC, OPENAI, RESPONSES, Dialect
+from .errors import MethodNotAllowed, UnknownUrl
+from .rewriting import NO_RULES, Rules
 
 # OpenAI's routes that are not served here: each answers 501, with everything under it
-_UNSUPPORTED = (
-    "assistants",
-    "audio",
-    "batches",
-    "conversations",
-    "embeddings",
-    "evals",
-    "files",
-    "fine_tuning",
-    "images",
-    "moderations",
-    "realtime",
-    "responses",
-    "threads",
-    "uploads",
-    "vector_stores",
-    "videos",
+_UNSUPPORTED: Final = frozenset(
+    {
+        "assistants",
+        "audio",
+        "batches",
+        "containers",
+        "conversations",
+        "evals",
+        "files",
+        "fine_tuning",
+        "images",
+        "messages",
+        "moderations",
+        "organization",
+        "realtime",
+        "responses",
+        "threads",
+        "uploads",
+        "vector_stores",
+        "videos",
+    }
 )
+
+
+class Kind(Enum):
+    """What is done with a request."""
+
+    INFER = auto()
+    LIST_MODELS = auto()
+    DESCRIBE_MODEL = auto()
+    REFUSE = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A row of the table. `method` is the only one it takes; None means any."""
+    """A row of the table.
+
+    `path` is the engine's. `method` is the only one it takes; None means any. `listed_as` is its
+    name in an endpoint's list of routes. `keeps_state` means that it can ask for what an engine
+    would have to remember.
+    """
 
     name: str
-    method: str | None
-    action: Action
+    path: str = ""
+    kind: Kind = Kind.INFER
+    method: str | None = "POST"
+    dialect: Dialect = OPENAI
+    rules: Rules = NO_RULES
+    keeps_state: bool = False
+    listed_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a path means: a route, the engine's path for it, and whom or what the path names."""
+    """What a path means: a route, and whom or what the path names.
+
+    `segment` is the endpoint's name as it stands in the path. `by_id` says that it is one of
+    `/v2/<endpoint>/openai`. `model` is the rest of a path that ends in a model's name.
+    """
 
     route: Route
-    path: str
     segment: str | None = None
+    by_id: bool = False
     model: str | None = None
 
 
-class Table:
-    """The routes, by what follows `/v1`."""
+_ANSWERS = (
+    Route("chat.completions", "/v1/chat/completions", rules=Rules(counts=True)),
+    Route("completions", "/v1/completions", rules=Rules(counts=True, drops_suffix=True)),
+    Route("embeddings", "/v1/embeddings"),
+    Route("responses", "/v1/responses", dialect=RESPONSES, keeps_state=True),
+    Route("messages", "/v1/messages", dialect=ANTHROPIC),
+    Route(
+        "messages.count_tokens",
+        "/v1/messages/count_tokens",
+        dialect=ANTHROPIC,
+        listed_as="messages",
+    ),
+)
+_VLLMS_OWN = tuple(
+    Route(name, f"/{name}")
+    for name in ("tokenize", "detokenize", "pooling", "classify", "score", "rerank")
+)
+_MODELS = Route("models", "/v1/models", Kind.LIST_MODELS, "GET")
+_MODEL = Route("model", "/v1/models", Kind.DESCRIBE_MODEL, "GET")
+_REFUSED = Route("unsupported", kind=Kind.REFUSE, method=None)
+_REFUSED_MESSAGES = replace(_REFUSED, dialect=ANTHROPIC)
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._exact: Mapping[str, Route] = {
-            "/chat/completions": Route("chat.completions", "POST", pipeline.infer),
-            "/completions": Route("completions", "POST", pipeline.infer),
-            "/models": Route("models", "GET", pipeline.models),
-        }
-        self._model = Route("model", "GET", pipeline.model)
-        self._unsupported = Route("unsupported", None, pipeline.unsupported)
-
-    def find(self, path: str) -> Target:
-        """Return what this path means. Raises UnknownUrl."""
-        if path.startswith("/v1/"):
-            target = self._below_v1(path[3:])
-        else:
-            segment, slash, rest = path[1:].partition("/")
-            target = self._below_v1("/" + rest.removeprefix("v1/")) if slash and segment else None
-            target = target and replace(target, segment=segment)
-        if target is None:
-            raise UnknownUrl(f"There is nothing at {path[:200]}. See GET /v1/models for a start.")
-        return target
-
-    def _below_v1(self, path: str) -> Target | None:
-        route = self._exact.get(path)
-        if route is not None:
-            return Target(route, path="/v1" + path)
-        first, _, rest = path[1:].partition("/")
-        if first == "models" and rest:
-            return Target(self._model, path="/v1/models", model=rest)
-        return Target(self._unsupported, path="") if first in _UNSUPPORTED else None
-
-
-class Application:
-    """The gateway's face: open health pages, and the table's routes through the pipeline."""
-
-    def __init__(self, pipeline: Pipeline, *, is_ready: Callable[[], bool]) -> None:
-        self._pipeline = pipeline
-        self._table = Table(pipeline)
-        self._is_ready = is_ready
-
-    async def __call__(self, exchange: Exchange) -> None:
-        """Answer one request."""
-        path = exchange.path
-        if path == "/healthz":
-            _say(exchange, 200, text=b"ok\n")
-        elif path == "/readyz":
-            ready = self._is_ready()
-            text = b"ready\n" if ready else b"not ready\n"
-            _say(exchange, 200 if ready else 503, text=text)
-        else:
-            call = self._pipeline.call(exchange)
-            await self._pipeline.run(self._action(path, exchange.method, call), call)
-
-    def _action(self, path: str, method: str, call: Call) -> Action:
-        try:
-            target = self._table.find(path)
-            _check_method(target.route, method)
-        except GatewayError as error:
-            return _refusing(error)
-        call.record.route = target.route.name
-        call.segment, call.model, call.upstream = target.segment, target.model, target.path
-        return target.route.action
+_BELOW_V1: Final[Mapping[str, Route]] = {
+    **{route.path.removeprefix("/v1"): route for route in (*_ANSWERS, *_VLLMS_OWN, _MODELS)},
+}
+_RERANK: Final = _BELOW_V1["/rerank"]
+_SHARED: Final[Mapping[str, Target]] = {
+    **{f"/v1{rest}": Target(route) for rest, route in _BELOW_V1.items()},
+    **{route.path: Target(route) for route in _VLLMS_OWN},
+    "/v2/rerank": Target(_RERANK),
+}
 
 
-def _check_method(route: Route, method: str) -> None:
-    if route.method is not None and method != route.method:
-        raise MethodNotAllowed(method, allowed=route.method)
+def find(method: str, path: str) -> Target:
+    """Return what this path means. Raises UnknownUrl and MethodNotAllowed."""
+    target = _SHARED.get(path) or _find_slowly(path)
+    if target is None:
+        raise UnknownUrl(f"There is nothing at {path[:200]}. See GET /v1/models for a start.")
+    allowed = target.route.method
+    if allowed is not None and method != allowed:
+        raise MethodNotAllowed(method, allowed=allowed)
+    return target
 
 
-def _refusing(error: GatewayError) -> Action:
-    async def refuse(call: Call) -> None:  # noqa: ARG001 - it is an Action
-        raise error
+def _find_slowly(path: str) -> Target | None:
+    if path.startswith("/v1/"):
+        return _below_v1(path[3:])
+    if path.startswith("/v2/"):
+        segment, _, rest = path[4:].partition("/")
+        openai, slash, rest = rest.partition("/")
+        found = _below(rest) if slash and openai == "openai" and segment else None
+        return found and replace(found, segment=segment, by_id=True)
+    segment, slash, rest = path[1:].partition("/")
+    found = _below(rest) if slash and segment else None
+    return found and replace(found, segment=segment)
 
-    return refuse
+
+def _below(rest: str) -> Target | None:
+    if rest == "v2/rerank":
+        return Target(_RERANK)
+    return _below_v1("/" + rest.removeprefix("v1/"))
 
 
-def _say(exchange: Exchange, status: int, *, text: bytes) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"x-request-id", request_id(exchange.headers))]
-    exchange.start(status, headers, length=len(text))
-    exchange.end(text)
+def _below_v1(path: str) -> Target | None:
+    route = _BELOW_V1.get(path)
+    if route is not None:
+        return Target(route)
+    first, _, rest = path[1:].partition("/")
+    if first == "models" and rest:
+        return Target(_MODEL, model=rest)
+    if first in _UNSUPPORTED:
+        return Target(_REFUSED_MESSAGES if first == "messages" else _REFUSED)
+    return None

@@ -7,8 +7,7 @@ never tells whether somebody else's endpoint exists.
 from collections.abc import Iterable, Iterator
 
 from .catalog import Catalog, Endpoint, Key, age
-from .errors import EndpointNotFound, InvalidRequest, ModelNotFound
-from .peek import Peeked, with_model
+from .errors import EndpointNotFound, InvalidRequest, ModelNotFound, UnknownUrl
 
 _LISTED = 20
 
@@ -62,16 +61,21 @@ def by_segment(catalog: Catalog, key: Key, segment: str) -> Endpoint:
 
 
 def by_host(catalog: Catalog, key: Key, host: bytes | None) -> Endpoint | None:
-    """Return the endpoint of a `Host: name.namespace[.svc[.DOMAIN]]`, if it is one.
+    """Return the endpoint of a `Host`: `name.namespace[.svc[.DOMAIN]]`, or one of its own hosts.
 
-    Our own Service looks just so; it is told from an endpoint's by what is in the catalog.
+    Our own Service looks just like the former; it is told from an endpoint's by what is in the
+    catalog.
     """
     if host is None or b"." not in host:
         return None
-    labels = host.decode("latin-1").lower().partition(":")[0].rstrip(".").split(".")
-    if len(labels) > 2 and labels[2] != "svc":
+    name = host.decode("latin-1").lower().partition(":")[0].rstrip(".")
+    claims = [each for each in catalog.hosts.get(name, ()) if key.may_use(each)]
+    if claims:
+        return claims[0]
+    labels = name.split(".")
+    if len(labels) < 2 or (len(labels) > 2 and labels[2] != "svc"):
         return None
-    return _by_qualified_name(catalog, key, (labels[1], labels[0])) if len(labels) > 1 else None
+    return _by_qualified_name(catalog, key, (labels[1], labels[0]))
 
 
 def _by_qualified_name(catalog: Catalog, key: Key, name: tuple[str, str]) -> Endpoint | None:
@@ -116,8 +120,21 @@ def _first(names: Iterable[str]) -> list[str]:
     return listed
 
 
-def served_body(body: bytes, peeked: Peeked, endpoint: Endpoint) -> bytes:
-    """Return the body with a model that the engine serves; the same bytes where it has one."""
-    if peeked.model is None or not endpoint.common_name or peeked.model in endpoint.engine_names:
-        return body
-    return with_model(body, peeked, endpoint.common_name)
+def see_that_it_matches(endpoint: Endpoint, model: str | None) -> None:
+    """See that a model that the request names is one of this endpoint. Raises ModelNotFound."""
+    if model is not None and endpoint.served_names and not endpoint.answers_to(model):
+        raise ModelNotFound(model, usable=endpoint.models)
+
+
+def see_that_it_serves(endpoint: Endpoint, route: str) -> None:
+    """See that the endpoint has this route. Raises UnknownUrl."""
+    if endpoint.routes and route not in endpoint.routes:
+        served = ", ".join(sorted(endpoint.routes))
+        raise UnknownUrl(f"This endpoint does not serve {route}. It serves: {served}.")
+
+
+def engine_model(endpoint: Endpoint, model: str | None) -> str | None:
+    """Return the name to send to an engine in place of this one; None where it may stay."""
+    if model is None or not endpoint.common_name or model in endpoint.engine_names:
+        return None
+    return endpoint.common_name

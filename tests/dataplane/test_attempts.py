@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Replica
+from endpoint_gateway.catalog import Timeouts as OwnTimeouts
 from endpoint_gateway.dispatch import Dispatcher, Request, Timeouts
 from endpoint_gateway.errors import ConnectFailed
 from endpoint_gateway.metrics import Metrics, Record
@@ -62,10 +64,19 @@ async def test_all_attempts_together_have_one_deadline() -> None:
 
 
 async def test_only_streams_have_limits_between_their_beginning_and_their_end() -> None:
-    asking = dispatcher(Refused())
-    whole, stream = asking.patience(REQUEST), asking.patience(replace(REQUEST, stream=True))
+    asking, streaming = dispatcher(Refused()), replace(REQUEST, stream=True)
+    whole, stream = asking.patience(endpoint(), REQUEST), asking.patience(endpoint(), streaming)
     assert (whole.first_byte_seconds, whole.idle_seconds) == (None, None)
     assert (stream.first_byte_seconds, stream.idle_seconds) == (2.0, 3.0)
+
+
+async def test_an_endpoints_own_limits_on_time_come_before_the_gateways() -> None:
+    own = OwnTimeouts(connect=0.5, first_byte=20.0, total=40.0)
+    now = asyncio.get_running_loop().time()
+    patience = dispatcher(Refused()).patience(endpoint(timeouts=own), replace(REQUEST, stream=True))
+    assert patience.connect_seconds == 0.5
+    assert (patience.first_byte_seconds, patience.idle_seconds) == (20.0, 3.0)
+    assert patience.deadline - now == pytest.approx(40, abs=1)
 
 
 async def test_an_error_whose_body_stalls_is_not_waited_for() -> None:

@@ -22,8 +22,8 @@ from endpoint_gateway.peek import (
     is_plain,
     peek,
     scan,
-    with_model,
 )
+from endpoint_gateway.rewriting import NO_RULES, rewrite
 
 OURS = ("model", "stream", "stream_options")
 names = st.sampled_from([*OURS, "messages", "x", 'mod"el', "", "é", "\\", "]", "{"])
@@ -105,6 +105,10 @@ def test_a_body_is_read_as_pythons_parser_reads_it(body: bytes) -> None:
 def test_the_two_readers_agree_wherever_the_fast_one_is_believed(body: bytes) -> None:
     if is_plain(body):
         assert peek(body).model_span == scan(body)
+
+
+def with_model(body: bytes, peeked: Peeked, model: str) -> bytes:
+    return rewrite(body, peeked, NO_RULES, model=model).body
 
 
 @given(bodies(), texts)
