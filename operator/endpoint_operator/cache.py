@@ -179,11 +179,11 @@ class Known:
         return self._cache.orphans_of(endpoint)
 
     def holder(self, namespace: str, name: str) -> Age | None:
-        """Return the endpoint of a namespace to which a name leads."""
+        """Return the endpoint to which a name of a namespace leads, or a host."""
         return self._cache.claimants.holder(namespace, name)
 
     def affected(self) -> set[Ref]:
-        """Return, once, the endpoints that have a name whose holder changed."""
+        """Return, once, the endpoints that have a name or host whose holder changed."""
         return self._cache.claimants.affected()
 
 

@@ -58,10 +58,10 @@ class Cluster(Protocol):
         """Return what was made for an endpoint and is controlled by nobody, as last seen."""
 
     def holder(self, namespace: str, name: str) -> Age | None:
-        """Return the endpoint of a namespace to which a name leads."""
+        """Return the endpoint to which a name of a namespace leads, or a host."""
 
     def affected(self) -> set[Ref]:
-        """Return, once, the endpoints that have a name whose holder changed."""
+        """Return, once, the endpoints that have a name or host whose holder changed."""
 
     def is_closed(self, namespace: str) -> bool:
         """Return whether a namespace may not be read: what it holds is not known then."""

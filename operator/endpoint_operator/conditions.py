@@ -82,6 +82,17 @@ def _alike(before: Object, after: Object) -> bool:
 
 
 def changes(body: Object, status: Object) -> Object:
-    """Return the fields of a status that differ from the object's; empty if none does."""
-    previous = body.get("status", {})
-    return {key: value for key, value in status.items() if previous.get(key) != value}
+    """Return the merge patch that makes an object's status this one; empty if it is."""
+    return _merge_patch(body.get("status", {}), status)
+
+
+def _merge_patch(before: Object, after: Object) -> Object:
+    """Return what differs, and None for what goes: a merge leaves what a patch does not name."""
+    gone: Object = dict.fromkeys(before.keys() - after.keys())
+    return gone | {
+        key: _merge_patch(known, value)
+        if isinstance(known := before.get(key), dict) and isinstance(value, dict)
+        else value
+        for key, value in after.items()
+        if before.get(key) != value
+    }

@@ -16,6 +16,7 @@ from endpoint_operator.desired import EngineDefaults, Inputs, Recorded, resolve_
 from endpoint_operator.errors import ReferenceNotFoundError
 from endpoint_operator.kinds import CONFIG_MAP
 from endpoint_operator.live import Live, Object, Ref
+from endpoint_operator.policy import policy
 from endpoint_operator.settings import Settings
 
 
@@ -26,6 +27,7 @@ def facts(
     spec, settings = endpoint.spec, context.settings
     annotations = deployment["metadata"].get("annotations", {}) if deployment else None
     recorded = Recorded(annotations, live.status)
+    told = policy(spec.access, live.ref.namespace, settings)
     return status.Facts(
         url=_url(settings.external_url, live.ref),
         served_names=spec.model.names,
@@ -33,6 +35,8 @@ def facts(
         adapters=[adapter.name for adapter in spec.model.adapters],
         key_generation=spec.engine.key_generation,
         suspended=spec.suspended,
+        access=told.access,
+        refused_hosts=told.refused_hosts,
     )
 
 

@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from endpoint_operator import names
 from endpoint_operator.api import values
+from endpoint_operator.api.access import LimitsSpec
 from endpoint_operator.api.v1alpha1 import ApiKey
 from endpoint_operator.keys import Held, digest, secret_of
 
@@ -32,13 +33,26 @@ LARGEST_BYTES: Final = 900 * 1024
 with it every later change, also a revocation."""
 
 NEVER: Final = 0
+UNLIMITED: Final = 0
+
+
+class Limits(NamedTuple):
+    """How much may be asked for with the keys of one ApiKey; UNLIMITED is what is not set."""
+
+    requests_per_minute: int = UNLIMITED
+    tokens_per_minute: int = UNLIMITED
+    max_in_flight: int = UNLIMITED
+
+
+NO_LIMITS: Final = Limits()
+_LIMITS: Final = ("requestsPerMinute", "tokensPerMinute", "maxInFlight")
 
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A key that the gateway accepts: its digest, whose it is, where it may be used and how long.
+    """A key that the gateway accepts: its digest, whose it is, where, how long and how much.
 
-    ``expires`` is in seconds since 1970, or NEVER.
+    ``expires`` is in seconds since 1970, or NEVER. All keys of an ApiKey share its ``limits``.
     """
 
     namespace: str
@@ -46,6 +60,7 @@ class Entry:
     sha256: str
     endpoints: tuple[str, ...]
     expires: int = NEVER
+    limits: Limits = NO_LIMITS
 
     @property
     def owner(self) -> Identity:
@@ -102,9 +117,11 @@ class Keyring:
 def entries(owner: ApiKey, held: Held, now: float) -> Entries:
     """Return what the gateway is to know of an ApiKey with these keys."""
     end = inf if owner.spec.expires is None else owner.spec.expires
-    scope = tuple(owner.spec.endpoints)
+    scope, limits = tuple(owner.spec.endpoints), _limits(owner.spec.limits)
     return frozenset(
-        Entry(owner.namespace, owner.name, digest(key), scope).ending_by(min(end, until))
+        Entry(owner.namespace, owner.name, digest(key), scope, limits=limits).ending_by(
+            min(end, until)
+        )
         for key, until in held.ends.items()
         if min(end, until) > now
     )
@@ -172,28 +189,42 @@ def fitting(wanted: Iterable[Entry], before: Iterable[Entry]) -> set[Entry]:
 
 def _still_wanted(old: Entries, new: Entries) -> Entries:
     """Return what takes no more room: the keys that stay, with their end, narrowed if they are."""
-    scopes = {entry.sha256: entry.endpoints for entry in old}
-    stays = frozenset(entry for entry in new if entry.sha256 in scopes)
-    before = frozenset(replace(entry, endpoints=scopes[entry.sha256]) for entry in stays)
+    known = {entry.sha256: entry for entry in old}
+    stays = frozenset(entry for entry in new if entry.sha256 in known)
+    before = frozenset(replace(known[entry.sha256], expires=entry.expires) for entry in stays)
     return min(stays, before, key=_size)
 
 
 def _as_json(known: Entry) -> Object:
     end = {} if known.expires == NEVER else {"expires": known.expires}
+    limits = {key: limit for key, limit in zip(_LIMITS, known.limits, strict=True) if limit}
     return {
         "sha256": known.sha256,
         "namespace": known.namespace,
         "name": known.name,
         "endpoints": list(known.endpoints),
-    } | end
+        **end,
+        **({"limits": limits} if limits else {}),
+    }
 
 
 def _as_entry(key: Object) -> Entry:
     texts = (key["namespace"], key["name"], key["sha256"])
     scope, end = tuple(key["endpoints"]), key.get("expires", NEVER)
-    if not all(isinstance(text, str) for text in (*texts, *scope)) or not isinstance(end, int):
+    given = dict(key.get("limits", {}))
+    limits = Limits(*(given.get(limit, UNLIMITED) for limit in _LIMITS))
+    of_text = all(isinstance(text, str) for text in (*texts, *scope))
+    if not of_text or not all(isinstance(number, int) for number in (end, *limits)):
         raise TypeError("not as we write it")
-    return Entry(*texts, scope, end)
+    return Entry(*texts, scope, end, limits)
+
+
+def _limits(given: LimitsSpec) -> Limits:
+    return Limits(
+        given.requests_per_minute or UNLIMITED,
+        given.tokens_per_minute or UNLIMITED,
+        given.max_in_flight or UNLIMITED,
+    )
 
 
 _EMPTY_BYTES: Final = len(orjson.dumps({"version": VERSION, "keys": []}))

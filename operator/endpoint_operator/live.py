@@ -57,7 +57,8 @@ class Live:
 
     ``endpoint``: the name of the endpoint whose label it bears.
     ``born``: when an endpoint was created.
-    ``calls``: the names by which clients call an endpoint, as its status tells the gateway.
+    ``calls``: the names by which clients call an endpoint, as its status tells the gateway;
+    ``hosts``: the hosts that lead to it.
     ``replicas``: how many a Deployment is to have.
     ``owns_replicas``: our applied set has ``spec.replicas``, so leaving it out would remove it.
     ``applied``: our field manager has applied the object, so we made it or took it over.
@@ -75,6 +76,7 @@ class Live:
     endpoint: str
     born: str
     calls: tuple[str, ...]
+    hosts: tuple[str, ...]
     replicas: int
     owns_replicas: bool
     applied: bool
@@ -144,6 +146,7 @@ def slim(obj: Object, *, release_namespace: str = "") -> Live:
         endpoint=sys.intern(meta.get("labels", {}).get(names.ENDPOINT, "")),
         born=meta.get("creationTimestamp", "") if ref.kind == INFERENCE_ENDPOINT else "",
         calls=calls(ref, status or {}) if ref.kind == INFERENCE_ENDPOINT else (),
+        hosts=_hosts(status or {}) if ref.kind == INFERENCE_ENDPOINT else (),
         replicas=obj.get("spec", {}).get("replicas", 1) if ref.kind == DEPLOYMENT else 0,
         owns_replicas=any(map(_has_replicas, ours)),
         applied=bool(ours),
@@ -215,8 +218,12 @@ def _only(keys: Iterable[str], source: Object) -> Object:
 def calls(endpoint: Ref, status: Object) -> tuple[str, ...]:
     """Return the names by which clients call an endpoint of this status: its own is one of them."""
     served = status.get("servedNames", ())
-    names_of_all = (endpoint.name, *served, *status.get("adapters", ())) if served else ()
-    return tuple(dict.fromkeys(names_of_all))
+    others = (*status.get("adapters", ()), *status.get("access", {}).get("aliases", ()))
+    return tuple(dict.fromkeys((endpoint.name, *served, *others))) if served else ()
+
+
+def _hosts(status: Object) -> tuple[str, ...]:
+    return tuple(status.get("access", {}).get("hosts", ()))
 
 
 def _controller(meta: Object, namespace: str) -> Owner | None:

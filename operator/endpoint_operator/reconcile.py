@@ -26,7 +26,8 @@ from endpoint_operator.errors import (
 )
 from endpoint_operator.live import Live, Ref
 from endpoint_operator.notices import event, notices
-from endpoint_operator.observation import observe, workload
+from endpoint_operator.observation import Addresses, observe, workload
+from endpoint_operator.policy import still_allowed
 from endpoint_operator.settled import shape
 from endpoint_operator.upgrades import holds_slot, plan
 from kube_api import Forbidden, Invalid, Unavailable
@@ -138,11 +139,13 @@ async def _scale(
 async def _report(context: Context, live: Live, verdict: Verdict) -> Outcome:
     """Write the endpoint's status, if it says anything new; return what that leaves to be done."""
     said = verdict.facts
-    names_of_all = (live.ref.name, *said.served_names, *said.adapters) if said else live.calls
-    seen = await observe(context, live, names_of_all, upgrade_waiting=verdict.upgrade_waiting)
+    seen = await observe(
+        context, live, _addresses(live, said), upgrade_waiting=verdict.upgrade_waiting
+    )
     body, now = live.object, context.now()
+    before = still_allowed(live.status, live.ref.namespace, context.settings)
     computed = status.endpoint_status(
-        body, seen.observation, accepted=verdict.finding, facts=said, now=now
+        body | {"status": before}, seen.observation, accepted=verdict.finding, facts=said, now=now
     )
     changed = changes(body, computed)
     if changed and await context.cluster.write_status(live, changed):
@@ -155,6 +158,17 @@ async def _report(context: Context, live: Live, verdict: Verdict) -> Outcome:
         again_after=min(pauses, default=None),
         refused=verdict.again_after is not None,
         then=_turn_over(context, live, seen.observation),
+    )
+
+
+def _addresses(live: Live, said: status.Facts | None) -> Addresses:
+    """Return by what clients are to call an endpoint: by what was accepted last, if not by this."""
+    if said is None:
+        return Addresses(live.calls, live.hosts)
+    return Addresses(
+        names=(live.ref.name, *said.served_names, *said.adapters, *said.access.get("aliases", ())),
+        hosts=said.access.get("hosts", ()),
+        refused=said.refused_hosts,
     )
 
 

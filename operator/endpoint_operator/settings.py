@@ -31,10 +31,20 @@ def _parse(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
+class HostDomain(BaseModel):
+    """A domain in which endpoints may have hosts, of these namespaces; of none named: of all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    domain: str = Field(pattern=_NAME)
+    namespaces: tuple[str, ...] = ()
+
+
 Name = Annotated[str, Field(pattern=_NAME)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_split)]
 Strings = Annotated[dict[str, str], BeforeValidator(_parse)]
 Objects = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_parse)]
+HostDomains = Annotated[tuple[HostDomain, ...], BeforeValidator(_parse)]
 
 
 class Settings(BaseModel):
@@ -84,6 +94,15 @@ class Settings(BaseModel):
         pattern=r"^(https?://[^\s/]+(/\S*)?)?$",
         description="address of the gateway from outside, such as https://llm.example.com; may be"
         " empty",
+    )
+    host_domains: HostDomains = Field(
+        default=(),
+        description="domains in which endpoints may have hosts, as a JSON list of objects with"
+        " domain and, unless for all, namespaces",
+    )
+    gateway_hosts: Names = Field(
+        default=(),
+        description="hosts of the gateway itself, which no endpoint can have, separated by commas",
     )
     default_engine_image: str = Field(
         default="vllm/vllm-openai:v0.33.0",

@@ -8,7 +8,7 @@ would cause the next one for ever.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from endpoint_operator import names
@@ -39,6 +39,8 @@ OPERATOR_FAULT: Final = "OperatorFault"
 
 IN_CATALOG: Final = "InCatalog"
 NAME_TAKEN: Final = "NameTaken"
+HOST_TAKEN: Final = "HostTaken"
+HOST_NOT_ALLOWED: Final = "HostNotAllowed"
 
 COMPLETE: Final = "Complete"
 ROLLING_OUT: Final = "RollingOut"
@@ -64,7 +66,10 @@ RUNS_BEFORE: Final = "What runs is of the spec that was accepted last: see condi
 
 @dataclass(frozen=True)
 class Facts:
-    """What an accepted spec says to clients and to the gateway."""
+    """What an accepted spec says to clients and to the gateway.
+
+    ``access`` is what the gateway goes by besides names, ``refused_hosts`` what it is not told.
+    """
 
     url: str
     served_names: Sequence[str]
@@ -72,6 +77,8 @@ class Facts:
     adapters: Sequence[str] = ()
     key_generation: int = 1
     suspended: bool = False
+    access: Mapping[str, Any] = field(default_factory=dict)
+    refused_hosts: Sequence[str] = ()
 
 
 ACCEPTANCE: Final = yes(VALID, "The spec is valid.")
@@ -141,9 +148,9 @@ def endpoint_status(
         PROGRESSING: _progress(accepted, observed),
         READY: _readiness(accepted, observed, suspended=suspended),
     }
+    before = body.get("status", {})
     return {
-        **body.get("status", {}),
-        **(_said(body, observed, facts) if facts else {}),
+        **(_without("access", before) | _said(body, observed, facts) if facts else before),
         "observedGeneration": body["metadata"]["generation"],
         "phase": _phase(findings, observed, suspended=suspended),
         "conditions": conditions(body, findings, now),
@@ -163,8 +170,13 @@ def _said(body: Object, observed: Observation, facts: Facts) -> Object:
         "servedNames": list(facts.served_names),
         "engineNames": _known(facts.served_names, before.get("engineNames")),
         "adapters": _known(facts.adapters, before.get("adapters")),
+        **({"access": dict(facts.access)} if facts.access else {}),
         "engineKeys": keys if len(keys) <= MOST_KEYS else [*keys[: MOST_KEYS - 1], keys[-1]],
     }
+
+
+def _without(key: str, before: Object) -> Object:
+    return {known: value for known, value in before.items() if known != key}
 
 
 def _known(wanted: Sequence[str], before: Sequence[str] | None) -> list[str]:

@@ -46,6 +46,10 @@ TABLE: dict[str, Values] = {
         "networkPolicy.scrapers": [{"namespaceSelector": {"matchLabels": {"team": "metrics"}}}],
         "upgrade.maxConcurrent": 3,
     },
+    "host-domains": {
+        **INGRESS,
+        "gateway.hostDomains": [{"domain": "a.com", "namespaces": ["team-a"]}, {"domain": "b.c"}],
+    },
     "one-of-each": {"operator.replicas": 1, "gateway.replicas": 1},
     "limits": {"gateway.maxBodyBytes": 1073741824, "gateway.drainSeconds": 1},
     "without-crds": {"crds.install": False},
@@ -114,6 +118,9 @@ def test_everything_rendered_is_what_the_kubernetes_api_knows(values: Values) ->
         ({"engine.caBundle": "/etc/ca.pem"}, "/engine/caBundle", "BEGIN CERTIFICATE"),
         ({"engine.nodeSelector": {"gpu": True}}, "/engine/nodeSelector/gpu", "want string"),
         ({"watchNamespaces": ["Team A"]}, "/watchNamespaces/0", "pattern"),
+        ({"gateway.hostDomains": ["a.com"]}, "/gateway/hostDomains/0", "want object"),
+        ({"gateway.hostDomains": [{"domain": "*.a"}]}, "/gateway/hostDomains/0/domain", "pattern"),
+        ({"gateway.hostDomains": [{"namespaces": []}]}, "/hostDomains/0", "property 'domain'"),
         ({"watchNamespaces": "team-a"}, "/watchNamespaces", "want array"),
         ({"networkPolicy.scrapers": [{}]}, "/networkPolicy/scrapers/0", "want 1"),
         ({"networkPolicy.scrapers": [{"pod": {}}]}, "/networkPolicy/scrapers/0", "'pod' not allo"),
@@ -278,6 +285,52 @@ def test_selectors_select_the_pods_of_one_part_of_one_release() -> None:
 def test_the_external_url_is_the_value_or_what_the_ingress_says(values: Values, url: str) -> None:
     operator = container(pick(render(values), "Deployment", "vllm-endpoints-operator"))
     assert {"name": "VLLM_ENDPOINTS_EXTERNAL_URL", "value": url} in operator["env"]
+
+
+DOMAINS = {"gateway.hostDomains": [{"domain": "example.com"}, {"domain": "llm.example.org"}]}
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts"),
+    [
+        (
+            "llm.example.com",
+            [
+                *("llm.example.com", "example.com", "*.example.com"),
+                *("llm.example.org", "*.llm.example.org"),
+            ],
+        ),
+        (
+            "*.example.com",
+            ["*.example.com", "example.com", "llm.example.org", "*.llm.example.org"],
+        ),
+        ("", [None]),
+    ],
+    ids=["host", "wildcard", "any-host"],
+)
+def test_hosts_of_endpoints_reach_the_gateway(host: str, hosts: list[str | None]) -> None:
+    ingress = pick(
+        render({**DOMAINS, "ingress.enabled": True, "ingress.host": host}),
+        *("Ingress", "vllm-endpoints-gateway"),
+    )
+    assert [rule.get("host") for rule in ingress["spec"]["rules"]] == hosts
+    (backends,) = {yaml.safe_dump(rule["http"]) for rule in ingress["spec"]["rules"]}
+    assert "vllm-endpoints-gateway" in backends
+
+
+@pytest.mark.parametrize(
+    ("values", "hosts"),
+    [
+        ({}, ""),
+        (INGRESS, "llm.example.com"),
+        ({**INGRESS, "gateway.externalUrl": "https://Ai.org:8443/x"}, "ai.org,llm.example.com"),
+        ({**INGRESS, "ingress.host": "*.example.com"}, ""),
+    ],
+    ids=["none", "ingress", "both", "wildcard"],
+)
+def test_no_endpoint_can_have_a_host_of_the_gateway_itself(values: Values, hosts: str) -> None:
+    operator = container(pick(render(values), "Deployment", "vllm-endpoints-operator"))
+    assert {"name": "VLLM_ENDPOINTS_GATEWAY_HOSTS", "value": hosts} in operator["env"]
 
 
 def test_both_parts_are_upgraded_pod_by_pod(objects: list[Manifest]) -> None:

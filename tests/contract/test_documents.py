@@ -18,15 +18,18 @@ from hypothesis import strategies as st
 
 from endpoint_gateway import discovery, objects
 from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring
-from endpoint_gateway.routing import find_model
+from endpoint_gateway.routing import by_host, find_model
 from endpoint_operator import keyring, keys, names, status
+from endpoint_operator.api.access import LimitsSpec
 from endpoint_operator.api.v1alpha1 import ApiKey, ApiKeySpec, parse_endpoint
-from endpoint_operator.claimants import Claimants
+from endpoint_operator.claimants import EVERYWHERE, Claimants
 from endpoint_operator.conditions import Finding
 from endpoint_operator.desired import desired_objects
 from endpoint_operator.errors import RootKeyError
 from endpoint_operator.keys import Held, RootKey
 from endpoint_operator.live import slim
+from endpoint_operator.policy import policy
+from endpoint_operator.settings import HostDomain, Settings
 from helpers import builders, golden
 from helpers.tree import ROOT
 
@@ -106,6 +109,14 @@ def test_each_key_ends_at_the_gateway_when_its_object_says(
     read = as_gateway_reads(*listed)
     assert {key: read[sha256(key.encode()).digest()].expires for key in ends} == ends
     assert len(read) == len(ends)
+
+
+def test_a_key_with_limits_opens_what_it_opens_without() -> None:
+    limits = LimitsSpec(requests_per_minute=60, tokens_per_minute=50000, max_in_flight=8)
+    owner = ApiKey("team-a", "ci", "uid", 1, ApiKeySpec(endpoints=["qwen"], limits=limits))
+    (key,) = as_gateway_reads(*keyring.entries(owner, Held("sk"), now=0)).values()
+    assert key.may_use(Endpoint("team-a", "qwen"))
+    assert not key.may_use(Endpoint("team-a", "llama"))
 
 
 def test_an_empty_keyring_opens_nothing() -> None:
@@ -211,6 +222,47 @@ def test_engines_serve_the_name_that_is_sent_for_any_that_they_do_not_know() -> 
     assert served[:3] == ["a", "b", parsed.endpoint.common_name]
 
 
+ACCESS: dict[str, Any] = {
+    "aliases": ["gpt-4o-mini"],
+    "hosts": ["qwen.example.com", "qwen.example.org"],
+    "modelField": "Match",
+    "routes": ["score", "chat.completions"],
+    "timeouts": {"connect": "5s", "firstByte": "10m", "total": "1h"},
+}
+
+
+def routed_by(access: dict[str, Any]) -> Endpoint:
+    """Return what the gateway makes of what the operator says of a policy."""
+    spec = parse_endpoint(builders.endpoint(access=access)).spec
+    settings = Settings(
+        release_namespace=RELEASE_NAMESPACE,
+        keyring_secret="keyring",
+        root_key_secret="root-key",
+        gateway_service="gateway",
+        host_domains=(HostDomain(domain="example.com"),),
+    )
+    told = policy(spec.access, "team-a", settings).access
+    facts = status.Facts(url="u", served_names=["a"], image="i", access=told)
+    parsed = objects.parse_endpoint(with_status(status.ACCEPTANCE, facts))
+    assert parsed is not None
+    return parsed.endpoint
+
+
+def test_the_gateway_goes_by_the_policy_of_an_accepted_endpoint() -> None:
+    routed = routed_by(ACCESS)
+    assert (routed.aliases, routed.hosts) == (("gpt-4o-mini",), ("qwen.example.com",))
+    assert routed.matches_model
+    assert routed.routes == {"score", "chat.completions"}
+    assert routed.timeouts == (5, 600, None, 3600)
+
+
+def test_an_endpoint_without_a_policy_has_the_gateways_own() -> None:
+    with_defaults = routed_by({"modelField": "Ignore", "timeouts": {}})
+    assert with_defaults == routed_by({})
+    assert not with_defaults.matches_model
+    assert with_defaults.routes == frozenset()
+
+
 def test_the_gateway_knows_the_generations_that_status_and_spec_name() -> None:
     facts = status.Facts(url="u", served_names=["a"], image="i", key_generation=2)
     body = with_status(status.ACCEPTANCE, facts)
@@ -279,7 +331,11 @@ def test_the_gateways_service_port_is_the_one_that_endpoints_lead_to() -> None:
 
 NAMES = st.sampled_from(["qwen", "llama", "granite"])
 STATUSES = st.fixed_dictionaries(
-    {"servedNames": st.lists(NAMES, max_size=2), "adapters": st.lists(NAMES, max_size=1)}
+    {
+        "servedNames": st.lists(NAMES, max_size=2),
+        "adapters": st.lists(NAMES, max_size=1),
+        "access": st.fixed_dictionaries({"aliases": st.lists(NAMES, max_size=1)}),
+    }
 )
 FLEETS = st.dictionaries(NAMES, st.tuples(st.integers(1, 2), STATUSES), max_size=3)
 
@@ -299,3 +355,24 @@ def test_a_name_leads_where_the_operator_says_that_it_leads(
     found = find_model(Catalog.of(read), key, model)
     holder = claimants.holder("team-a", model)
     assert (found and found.name) == (holder and holder.name)
+
+
+AGES = st.lists(st.tuples(st.integers(1, 2), st.sampled_from(["a", "b"]), NAMES), unique=True)
+
+
+@given(fleet=AGES)
+def test_a_host_leads_where_the_operator_says_that_it_leads(
+    fleet: list[tuple[int, str, str]],
+) -> None:
+    claimants, read, host = Claimants(), [], "llm.example.com"
+    for day, namespace, name in {(each[1:]): each for each in fleet}.values():
+        body = builders.endpoint(name, namespace)
+        body["status"] = {"servedNames": ["x"], "access": {"hosts": [host]}}
+        body["metadata"]["creationTimestamp"] = f"2026-01-0{day}T00:00:00Z"
+        claimants.replace(None, slim(body))
+        if described := objects.parse_endpoint(body):
+            read.append(described.endpoint)
+    everywhere = Key(b"", RELEASE_NAMESPACE, "all", everywhere=True)
+    found = by_host(Catalog.of(read), everywhere, host.encode())
+    holder = claimants.holder(EVERYWHERE, host)
+    assert (found and (found.namespace, found.name)) == (holder and holder[1:])

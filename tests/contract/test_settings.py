@@ -74,6 +74,7 @@ def test_lists_and_objects_reach_the_operator_as_the_values_have_them() -> None:
                 "engine.imagePullSecrets": ["registry", "mirror"],
                 "engine.nodeSelector": {"gpu": "yes"},
                 "engine.caBundle": bundle,
+                "gateway.hostDomains": [{"domain": "a.b", "namespaces": ["x"]}, {"domain": "c.d"}],
                 "networkPolicy": {"enabled": False, "scrapers": [scraper]},
                 "upgrade.maxConcurrent": 3,
             },
@@ -83,6 +84,8 @@ def test_lists_and_objects_reach_the_operator_as_the_values_have_them() -> None:
     assert settings.engine_pull_secrets == ("registry", "mirror")
     assert settings.engine_node_selector == {"gpu": "yes"}
     assert settings.engine_ca_bundle == bundle
+    hosts = endpoint_operator.settings.HostDomain
+    assert settings.host_domains == (hosts(domain="a.b", namespaces=("x",)), hosts(domain="c.d"))
     assert (settings.network_policy, settings.metrics_scrapers) == (False, (scraper,))
     assert settings.upgrade_max_concurrent == 3
 

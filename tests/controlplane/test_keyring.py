@@ -14,7 +14,7 @@ import pytest
 from endpoint_operator import keyring, keys
 from endpoint_operator.api import values
 from endpoint_operator.api.v1alpha1 import ApiKey, parse_api_key
-from endpoint_operator.keyring import NOTHING, Entry, Keyring
+from endpoint_operator.keyring import NOTHING, Entry, Keyring, Limits
 from endpoint_operator.keys import Held
 from helpers import builders
 
@@ -87,6 +87,23 @@ def test_each_key_is_listed_with_its_end(
     }
 
 
+def test_all_keys_of_an_api_key_have_its_limits_as_the_object_names_them() -> None:
+    limits = {"requestsPerMinute": 60, "tokensPerMinute": 50000, "maxInFlight": 8}
+    listed = keyring.entries(owner(limits=limits), Held("sk-1", "sk-2", NOW + 9), NOW)
+    told = json.loads(text_of(listed))["keys"]
+    assert [key["limits"] for key in told] == [limits, limits]
+    assert ring_of(*listed).of("team-a", "ci") == listed
+
+
+@pytest.mark.parametrize("limit", ["requestsPerMinute", "tokensPerMinute", "maxInFlight"])
+def test_what_is_not_limited_is_not_told(limit: str) -> None:
+    listed = keyring.entries(owner(limits={limit: 7}), Held("sk"), NOW)
+    assert json.loads(text_of(listed))["keys"][0]["limits"] == {limit: 7}
+    assert ring_of(*listed).of("team-a", "ci") == listed
+    unlimited = keyring.entries(owner(limits={}), Held("sk"), NOW)
+    assert "limits" not in text_of(unlimited)
+
+
 def test_the_order_of_keys_changes_nothing() -> None:
     listed = [only(keyring.entries(owner(name), Held(f"sk-{name}"), NOW)) for name in "cab"]
     forwards = keyring.keyring_secret("ns", "ring", listed)
@@ -98,6 +115,7 @@ ENTRY: Object = {"namespace": "a", "name": "b", "sha256": "c", "endpoints": ["*"
 DAMAGED = [
     *("x", {}, ENTRY | {"namespace": 1}, ENTRY | {"sha256": None}, ENTRY | {"endpoints": [1]}),
     *(ENTRY | {"endpoints": None}, ENTRY | {"expires": "soon"}),
+    *(ENTRY | {"limits": 1}, ENTRY | {"limits": "x"}, ENTRY | {"limits": {"maxInFlight": "1"}}),
 ]
 
 
@@ -182,6 +200,17 @@ def test_a_scope_that_no_longer_fits_stays_as_it_was() -> None:
     others = [*map(long_entry, range(1000, 1400)), *(long_entry(n, scope=1) for n in range(20))]
     before = keyring.fitting([small, *others], [small])
     assert keyring.fitting({*before, long_entry(0)} - {small}, before) == before
+
+
+def test_limits_that_no_longer_fit_stay_as_they_were(full: set[Entry]) -> None:
+    listed = {replace(entry, limits=Limits(max_in_flight=1)) for entry in full}
+    fits = keyring.fitting(listed, ())
+    more = {replace(entry, limits=Limits(1, 1, 1)) for entry in fits}
+    kept = keyring.fitting(more, fits)
+    assert {entry.sha256 for entry in kept} == {entry.sha256 for entry in fits}
+    assert kept & more
+    assert kept & fits
+    assert kept <= more | fits
 
 
 def test_an_end_always_fits(full: set[Entry]) -> None:

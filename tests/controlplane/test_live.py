@@ -81,9 +81,12 @@ def test_of_a_large_secret_only_keys_are_kept() -> None:
 
 
 def test_an_endpoint_is_called_by_what_its_status_says() -> None:
-    said = {"servedNames": ["a", "b"], "adapters": ["c"]}
-    assert slim(builders.endpoint() | {"status": said}).calls == (*("qwen", "a", "b", "c"),)
-    assert slim(builders.endpoint()).calls == ()
+    access = {"aliases": ["d", "a"], "hosts": ["a.example.com"]}
+    said = {"servedNames": ["a", "b"], "adapters": ["c"], "access": access}
+    live = slim(builders.endpoint() | {"status": said})
+    assert (live.calls, live.hosts) == (("qwen", "a", "b", "c", "d"), ("a.example.com",))
+    before = slim(builders.endpoint())
+    assert (before.calls, before.hosts) == ((), ())
 
 
 def test_what_is_too_deep_to_be_written_is_cut() -> None:

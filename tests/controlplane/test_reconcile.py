@@ -12,6 +12,7 @@ from endpoint_operator.controller import hold_slots
 from endpoint_operator.keys import RootKey
 from endpoint_operator.live import Ref
 from endpoint_operator.reconcile import let_go, reconcile_endpoint
+from endpoint_operator.settings import HostDomain
 from endpoint_operator.settled import Settled
 from endpoint_operator.upgrades import Slots
 from helpers import builders
@@ -605,6 +606,126 @@ async def test_a_new_name_wakes_those_who_lose_it(new: Story) -> None:
     assert new.cluster.affected() == {younger}
     await new.reconcile()
     assert new.cluster.affected() == set()
+
+
+ACCESS = {"aliases": ["gpt-4o-mini"], "timeouts": {"idle": "2m"}, "limits": {"maxInFlight": 8}}
+TOLD = ACCESS | {"timeouts": {"idleSeconds": 120}}
+
+
+async def test_another_policy_at_the_gateway_is_one_write_of_the_status(settled: Story) -> None:
+    settled.cluster.edit(ENDPOINT, access=ACCESS)
+    await settled.reconcile()
+    assert settled.writes == [("status", ENDPOINT)]
+    assert settled.cluster.stored(ENDPOINT)["status"]["access"] == TOLD
+    await settled.reconcile()
+    assert settled.writes == []
+    settled.cluster.edit(ENDPOINT, access={"limits": {"tokensPerMinute": 9}})
+    await settled.reconcile()
+    assert settled.writes == [("status", ENDPOINT)]
+    told = settled.cluster.stored(ENDPOINT)["status"]["access"]
+    assert told == {"limits": {"tokensPerMinute": 9}}
+    settled.cluster.edit(ENDPOINT, access={})
+    await settled.reconcile()
+    assert "access" not in settled.cluster.stored(ENDPOINT)["status"]
+
+
+async def test_a_refused_policy_changes_nothing(settled: Story) -> None:
+    settled.cluster.edit(ENDPOINT, access=ACCESS)
+    await settled.reconcile()
+    settled.cluster.edit(ENDPOINT, access={"hosts": ["A"], "limits": {"maxInFlight": 1}})
+    await settled.reconcile()
+    assert settled.condition("Accepted")["reason"] == "InvalidSpec"
+    assert settled.cluster.stored(ENDPOINT)["status"]["access"] == TOLD
+
+
+def open_domain(story: Story, *namespaces: str) -> None:
+    story.set(host_domains=(HostDomain(domain="example.com", namespaces=namespaces),))
+
+
+async def test_a_host_that_is_not_allowed_is_left_out_and_said_to_be(settled: Story) -> None:
+    open_domain(settled, "team-a")
+    settled.roll_out()
+    settled.cluster.edit(ENDPOINT, access={"hosts": ["a.example.com", "a.other.org"]})
+    await settled.reconcile()
+    routed = settled.condition("Routed")
+    assert (routed["status"], routed["reason"]) == ("False", "HostNotAllowed")
+    assert "the host a.other.org, or" in routed["message"]
+    assert "gateway.hostDomains" in routed["message"]
+    assert "Allowed domains: example.com." in routed["message"]
+    assert settled.cluster.stored(ENDPOINT)["status"]["access"] == {"hosts": ["a.example.com"]}
+    assert settled.condition("Ready")["status"] == "True"
+
+
+async def test_a_domain_that_is_taken_back_ends_hosts_of_a_refused_spec_too(settled: Story) -> None:
+    open_domain(settled)
+    settled.cluster.edit(ENDPOINT, access={"hosts": ["a.example.com"]})
+    await settled.reconcile()
+    settled.cluster.edit(ENDPOINT, unknown=1)
+    await settled.reconcile()
+    told = settled.cluster.stored(ENDPOINT)["status"]["access"]
+    assert told == {"hosts": ["a.example.com"]}
+    open_domain(settled, "team-b")
+    await settled.reconcile()
+    assert settled.cluster.stored(ENDPOINT)["status"]["access"]["hosts"] == []
+    await settled.reconcile()
+    assert settled.writes == []
+
+
+def claim(story: Story, namespace: str, **access: list[str]) -> Ref:
+    """Have an endpoint that is older than the story's claim something."""
+    older = builders.endpoint("older", namespace, uid="uid-2")
+    body = story.cluster.stored(ENDPOINT)
+    born = body["metadata"] | {"creationTimestamp": "2026-02-02T00:00:00Z"}
+    story.cluster.put(body | {"metadata": born})
+    meta = older["metadata"] | {"creationTimestamp": "2026-01-01T00:00:00Z"}
+    said = {"servedNames": ["x"], "access": access}
+    story.cluster.put(older | {"metadata": meta, "status": said})
+    return Ref("InferenceEndpoint", namespace, "older")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "holder"), [("team-a", "endpoint older"), ("team-b", "another endpoint")]
+)
+async def test_of_two_endpoints_with_one_host_the_older_has_it(
+    settled: Story, namespace: str, holder: str
+) -> None:
+    open_domain(settled)
+    older = claim(settled, namespace, hosts=["a.example.com"])
+    settled.cluster.edit(ENDPOINT, access={"hosts": ["b.example.com", "a.example.com"]})
+    await settled.reconcile()
+    routed = settled.condition("Routed")
+    assert routed["reason"] == "HostTaken"
+    assert f"the host a.example.com ({holder})" in routed["message"]
+    assert "team-b" not in routed["message"]
+    told = settled.cluster.stored(ENDPOINT)["status"]["access"]["hosts"]
+    assert told == ["b.example.com", "a.example.com"]
+    settled.cluster.affected()
+    settled.cluster.remove(older)
+    assert settled.cluster.affected() == {ENDPOINT}
+    await settled.reconcile()
+    assert settled.condition("Routed")["status"] == "True"
+
+
+async def test_an_alias_that_an_older_endpoint_has_is_taken(settled: Story) -> None:
+    claim(settled, "team-a", aliases=["gpt-4o-mini"])
+    settled.cluster.edit(ENDPOINT, access={"aliases": ["gpt-4o-mini"]})
+    await settled.reconcile()
+    routed = settled.condition("Routed")
+    assert routed["reason"] == "NameTaken"
+    assert "spec.access.aliases" in routed["message"]
+    assert "access" in settled.cluster.stored(ENDPOINT)["status"]
+
+
+async def test_all_that_is_wrong_with_names_and_hosts_is_said_at_once(settled: Story) -> None:
+    open_domain(settled)
+    claim(settled, "team-a", aliases=["a"], hosts=["a.example.com"])
+    access = {"aliases": ["a"], "hosts": ["a.example.com", "a.other.org"]}
+    settled.cluster.edit(ENDPOINT, access=access)
+    await settled.reconcile()
+    routed = settled.condition("Routed")
+    assert routed["reason"] == "NameTaken"
+    said = ("name a (of older)", "host a.example.com (endpoint older)", "host a.other.org, or")
+    assert [text for text in said if text not in routed["message"]] == []
 
 
 TEMPLATE = Ref("ConfigMap", "team-a", "templates")

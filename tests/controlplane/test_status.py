@@ -304,6 +304,10 @@ def test_every_generation_of_the_key_counts_until_the_engines_have_one() -> None
     assert after["engineKeys"] == [3]
 
 
+def with_access(access: Object) -> status.Facts:
+    return replace(FACTS, access=access)
+
+
 # -- what is written ------------------------------------------------------------------------------
 
 
@@ -358,6 +362,22 @@ def test_only_what_changed_is_written() -> None:
     body = builders.endpoint() | {"status": computed(deployment(1))}
     changed = changes(body, computed(rolled_out(), body=body))
     assert changed.keys() == {"phase", "conditions", "replicas", "readyReplicas"}
+
+
+def test_what_goes_is_written_as_a_null_at_every_depth() -> None:
+    told = {"aliases": ["a"], "limits": {"maxInFlight": 1, "tokensPerMinute": 2}}
+    body = builders.endpoint() | {"status": computed(rolled_out(), facts=with_access(told))}
+    less = {"limits": {"maxInFlight": 1}}
+    changed = changes(body, computed(rolled_out(), facts=with_access(less), body=body))
+    assert changed == {"access": {"aliases": None, "limits": {"tokensPerMinute": None}}}
+    assert changes(body, computed(rolled_out(), body=body)) == {"access": None}
+
+
+def test_an_invalid_edit_leaves_the_policy_of_the_last_accepted_spec() -> None:
+    told = with_access({"aliases": ["a"]})
+    body = builders.endpoint() | {"status": computed(rolled_out(), facts=told)}
+    body["metadata"]["generation"] = 2
+    assert computed(rolled_out(), accepted=INVALID, body=body)["access"] == {"aliases": ["a"]}
 
 
 def test_conditions_of_others_stay() -> None:

@@ -163,7 +163,7 @@ class MemoryCluster(Known):
         self._cache.put(self._store(obj))
 
     async def write_status(self, live: Live, changed: Object) -> bool:
-        """Set fields of an object's status."""
+        """Merge a patch into an object's status."""
         if refusal := self.refusals.get(live.ref):
             raise refusal
         known = self._stored.get(live.ref)
@@ -176,7 +176,7 @@ class MemoryCluster(Known):
         if known.version != live.version:
             raise Conflict(409, "the object has been modified")
         obj = known.object
-        obj["status"] = obj.get("status", {}) | changed
+        obj["status"] = _patched(obj.get("status", {}), changed)
         self._cache.put(self._store(obj))
         return True
 
@@ -204,6 +204,15 @@ def _unset(target: Any, before: Any, after: Any) -> None:
             target.pop(key, None)
         elif isinstance(value, dict) and isinstance(after[key], dict):
             _unset(target.get(key, {}), value, after[key])
+
+
+def _patched(before: Object, patch: Object) -> Object:
+    """Return what a JSON merge patch makes of a value."""
+    merged = before | {
+        key: _patched(before.get(key, {}), value) if isinstance(value, dict) else value
+        for key, value in patch.items()
+    }
+    return {key: value for key, value in merged.items() if value is not None}
 
 
 def _merge(target: Object, given: Object) -> None:

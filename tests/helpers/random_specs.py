@@ -46,6 +46,15 @@ TEMPLATES: list[Object] = [
     {"spec": {"restartPolicy": "Always"}},
 ]
 SOURCES = ["hf://org/name", "pvc://claim/", "pvc://a/b/name", "s3://bucket/a//b/", "oci://a/b:1"]
+ACCESSES: list[Object] = [
+    {},
+    {"aliases": ["a"], "limits": {"maxInFlight": 8}},
+    {"aliases": ["c", "good"], "modelField": "Match", "timeouts": {"total": "1h"}},
+    {"hosts": ["a.example.com"], "routes": ["score"], "loadBalancing": {"strategy": "PrefixHash"}},
+    {"hosts": ["a", "a"], "limits": {}},
+    {"timeouts": {"idle": "0s"}},
+    {"limits": {"tokensPerMinute": 0}},
+]
 OPTIONS: Object = {"tensor-parallel-size": 2, "data_parallel_size": 2, "seed": 1, "port": 1}
 ARGUMENTS = ["-tp", "2", "-O3", "--data-parallel-size=2", "--enforce-eager", "--uds=x", "x"]
 
@@ -94,6 +103,7 @@ class Generator:
             rollout=[{}, {"strategy": "Surge"}, {"strategy": "Replace"}],
             podTemplate=TEMPLATES,
             suspended=[True],
+            access=ACCESSES,
         )
         return {"model": {"source": self.random.choice(SOURCES), **model}, **rest}
 

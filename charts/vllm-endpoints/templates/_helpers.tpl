@@ -59,6 +59,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
+{{/* The hosts by which clients call the gateway itself, separated by commas: no endpoint can have one of them. */}}
+{{- define "vllm-endpoints.gatewayHosts" -}}
+{{- $hosts := list (urlParse (include "vllm-endpoints.externalUrl" .)).hostname -}}
+{{- if and .Values.ingress.enabled .Values.ingress.host (not (hasPrefix "*" .Values.ingress.host)) -}}
+{{- $hosts = append $hosts .Values.ingress.host -}}
+{{- end -}}
+{{- $hosts | compact | uniq | join "," | lower -}}
+{{- end -}}
+
 {{/* The default image of engines. Rules with a format are here and not in the schema, whose messages show only a pattern. */}}
 {{- define "vllm-endpoints.engineImage" -}}
 {{- if not (regexMatch "^[^\\s]+:[^\\s/]+$" .Values.engine.image) -}}

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from endpoint_operator import names
 from endpoint_operator.api import rules, values
+from endpoint_operator.api.access import LimitsSpec
 from endpoint_operator.api.fields import Duration, ObjectName, Strict
 
 _SCOPE: Final = rules.matches(
@@ -56,6 +57,11 @@ class ApiKeySpec(Strict):
     )
     rotation: RotationSpec | None = Field(
         default=None, description="Replaces the key by a new one, without a gap."
+    )
+    limits: LimitsSpec = Field(
+        default=LimitsSpec(),
+        description="How much may be asked for with the key, of all its endpoints together."
+        " Default: no limit.",
     )
 
     @property

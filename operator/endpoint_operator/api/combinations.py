@@ -114,6 +114,14 @@ _ADAPTERS_NEED_LORA: Final = rules.Rule(
     "engine",
 )
 
+_ALIASES_ARE_NOT_ADAPTERS: Final = rules.Rule(
+    "!has(self.access) || !has(self.access.aliases) || !has(self.model.adapters)"
+    " || self.access.aliases.all(n, !self.model.adapters.exists(a, a.name == n))",
+    lambda spec: not {adapter.name for adapter in spec.model.adapters} & set(spec.access.aliases),
+    "an adapter in spec.model.adapters has the name of an alias; give one of them another",
+    "access.aliases",
+)
+
 SPEC_RULES: Final = rules.Together(
     _REPLICAS_SHARE_THE_CACHE,
     _SURGE_SHARES_THE_CACHE,
@@ -121,6 +129,7 @@ SPEC_RULES: Final = rules.Together(
     _ONE_TOKEN_IN_ENV,
     _ONE_TOKEN_IN_TEMPLATE,
     _ADAPTERS_NEED_LORA,
+    _ALIASES_ARE_NOT_ADAPTERS,
 )
 """Rules on the spec of an endpoint."""
 

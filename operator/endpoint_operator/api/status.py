@@ -9,6 +9,15 @@ from typing import Annotated
 
 from pydantic import Field
 
+from endpoint_operator.api.access import (
+    LONGEST_HOST,
+    MOST_ADDRESSES,
+    MOST_ROUTES,
+    Balancing,
+    LimitsSpec,
+    ModelField,
+    Route,
+)
 from endpoint_operator.api.fields import LONGEST_SERVED_NAME, Strict
 from endpoint_operator.api.model import MOST_ADAPTERS
 
@@ -43,6 +52,51 @@ Conditions = Annotated[
 ]
 
 
+class TimeoutsStatus(Strict):
+    """How long the gateway waits for an engine, in seconds."""
+
+    connect_seconds: int | None = Field(default=None, description="Until it is connected.")
+    first_byte_seconds: int | None = Field(
+        default=None, description="Until the first byte of a stream."
+    )
+    idle_seconds: int | None = Field(default=None, description="Between two pieces of a stream.")
+    total_seconds: int | None = Field(default=None, description="For the whole request.")
+
+
+class LoadBalancingStatus(Strict):
+    """To which replica a request goes."""
+
+    strategy: Balancing | None = Field(default=None, description="How replicas are chosen.")
+
+
+class AccessStatus(Strict):
+    """What the gateway goes by. Nothing here has a default that the API server would fill in."""
+
+    aliases: list[Name] = Field(
+        default=[], max_length=MOST_ADDRESSES, description="Further names of the model."
+    )
+    hosts: list[Annotated[str, Field(max_length=LONGEST_HOST)]] = Field(
+        default=[],
+        max_length=MOST_ADDRESSES,
+        description="Host names that lead to the endpoint, as far as its namespace may have them.",
+    )
+    model_field: ModelField | None = Field(
+        default=None, description="What the field model is where a host or path names the endpoint."
+    )
+    routes: list[Route] = Field(
+        default=[], max_length=MOST_ROUTES, description="Routes that clients may use."
+    )
+    timeouts: TimeoutsStatus | None = Field(
+        default=None, description="How long the gateway waits for an engine."
+    )
+    limits: LimitsSpec | None = Field(
+        default=None, description="How much may be asked of the endpoint."
+    )
+    load_balancing: LoadBalancingStatus | None = Field(
+        default=None, description="How requests are spread over the replicas."
+    )
+
+
 class InferenceEndpointStatus(Strict):
     """What the operator found, and what the gateway routes by."""
 
@@ -69,6 +123,10 @@ class InferenceEndpointStatus(Strict):
     )
     engine_names: list[Name] = Field(
         default=[], max_length=16, description="Served names that every running engine knows."
+    )
+    access: AccessStatus | None = Field(
+        default=None,
+        description="What the last accepted spec sets in spec.access; the gateway goes by it.",
     )
     engine_keys: list[int] = Field(
         default=[],

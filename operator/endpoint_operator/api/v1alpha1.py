@@ -3,7 +3,7 @@
 These models are the truth about what is valid; ``crd`` derives the CRDs from them. ``reconcile``
 and ``apikeys`` parse with ``parse_endpoint`` and ``parse_api_key``, which report all faults at
 once. A field that nothing honours does not exist here. Each part of the spec is in a module of its
-own: ``model``, ``engine``, ``workload``, ``podtemplate``, ``apikey`` and ``status``.
+own: ``model``, ``engine``, ``workload``, ``podtemplate``, ``access``, ``apikey`` and ``status``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, TypeAdapter
 
 from endpoint_operator import names
+from endpoint_operator.api.access import AccessSpec
 from endpoint_operator.api.apikey import ApiKeySpec
 from endpoint_operator.api.combinations import ADAPTERS_ARE_NOT_THE_ENDPOINT, SPEC_RULES
 from endpoint_operator.api.engine import ENGINE_RULES, EngineSpec
@@ -83,6 +84,11 @@ class InferenceEndpointSpec(Strict):
     )
     suspended: bool = Field(
         default=False, description="Whether no engine runs for the time being; replicas stays."
+    )
+    access: AccessSpec = Field(
+        default=AccessSpec(),
+        description="How clients reach the endpoint through the gateway, and how much they may ask"
+        " of it. A change rolls no pods.",
     )
 
     @property

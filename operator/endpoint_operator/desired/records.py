@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from endpoint_operator import names
 from endpoint_operator.api.v1alpha1 import InferenceEndpoint, InferenceEndpointSpec
@@ -22,6 +22,9 @@ class Recorded:
 
     annotations: Mapping[str, str] | None
     status: Mapping[str, Any]
+
+
+_NOT_OF_PODS: Final = {"replicas", "suspended", "access"}
 
 
 def resolve_image(endpoint: InferenceEndpoint, recorded: Recorded, *, default: str) -> str:
@@ -52,8 +55,8 @@ def records(spec: InferenceEndpointSpec, inputs: Inputs) -> dict[str, str]:
 def spec_hash(spec: InferenceEndpointSpec) -> str:
     """Return a digest of what the user set, apart from how many replicas run.
 
-    Neither scaling nor suspending is a change that may bring a new default image; fields at their
-    defaults don't count, so that a new version of the API with more fields doesn't look like one.
+    Neither scaling nor suspending is a change that may bring a new default image, nor is another
+    policy at the gateway; fields at their defaults don't count, so that a new version of the API
+    with more fields doesn't look like one.
     """
-    counted = spec.model_dump(mode="json", exclude_defaults=True, exclude={"replicas", "suspended"})
-    return digest(counted)
+    return digest(spec.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_OF_PODS))
