@@ -10,7 +10,7 @@ from typing import Final
 
 from bench.operator.audit import Requests, lease_writes, reads, signs_of_work, writes
 from bench.operator.plane import Plane
-from bench.operator.process import Process
+from bench.process import Process
 from hack.cluster.processes import ClusterError
 
 POLL_SECONDS: Final = 0.25

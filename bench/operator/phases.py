@@ -16,7 +16,7 @@ from bench.operator import endpoints
 from bench.operator.endpoints import DEPLOYMENTS, ENDPOINTS, Object, changes_of
 from bench.operator.meter import PATIENCE_SECONDS, Meter, Spent
 from bench.operator.plane import Plane
-from bench.operator.process import Process
+from bench.process import Process
 from hack.cluster.progress import say, step
 
 LOADED, WARM_UP = "bench", "warm-up"

@@ -17,7 +17,7 @@ from typing import Final
 import yaml
 
 from bench.operator.audit import AuditLog
-from bench.operator.process import Process, cpu_seconds
+from bench.process import Process, cpu_seconds
 from hack.cluster.lifecycle import Cluster
 from hack.cluster.processes import MARK, ClusterError, run
 from hack.cluster.state import Layout, Options
