@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol
@@ -17,10 +17,11 @@ import kube_api
 from .application import Application
 from .balancer import Balancer
 from .catalog import Catalog, Keyring
-from .discovery import StaticDirectory, WatchedDirectory
+from .discovery import Own, StaticDirectory, WatchedDirectory
 from .dispatch import Dispatcher, Timeouts
 from .errors import CannotListen, ClusterError
 from .exchange import Exchange
+from .limiter import Limiter, Shared
 from .metrics import AccessLog, Metrics
 from .pipeline import Pipeline
 from .pool import Pool
@@ -36,6 +37,10 @@ class Directory(Protocol):
 
     catalog: Catalog
     keyring: Keyring
+
+    @property
+    def gateways(self) -> int:
+        """Return how many gateways there are, at least 1."""
 
     @property
     def ready(self) -> bool:
@@ -66,8 +71,9 @@ def build(
     balancer: Balancer,
     metrics: Metrics,
     log: BinaryIO,
+    shared: Shared | None = None,
 ) -> Gateway:
-    """Put a gateway together; `log` gets the access log's lines."""
+    """Put a gateway together; `log` gets the access log's lines, `shared` counts for limits."""
     phase = Phase()
     pool = Pool(Limits(connect_seconds=settings.connect_timeout_seconds))
     timeouts = Timeouts(
@@ -77,6 +83,7 @@ def build(
     )
     pipeline = Pipeline(
         directory=directory,
+        limiter=Limiter(gateways=lambda: directory.gateways, shared=shared),
         dispatcher=Dispatcher(balancer=balancer, pool=pool, timeouts=timeouts, metrics=metrics),
         metrics=metrics,
         access_log=AccessLog(log),
@@ -96,17 +103,21 @@ async def _metrics_page(metrics: Metrics, exchange: Exchange) -> None:
 
 @contextlib.asynccontextmanager
 async def _watching(
-    settings: Settings, on_change: Callable[[Catalog], None]
+    settings: Settings, balancer: Balancer, metrics: Metrics
 ) -> AsyncIterator[Directory]:
     """Give a directory that is kept up to date inside the block."""
     async with kube_api.KubeClient(kube_api.load_config(), user_agent=_USER_AGENT) as api:
         directory = WatchedDirectory(
             partial(kube_api.watch, api),
-            namespace=settings.release_namespace,
+            own=Own(
+                settings.release_namespace,
+                settings.keyring_secret,
+                settings.root_key_secret,
+                settings.gateway_service,
+            ),
             watched=settings.namespaces,
-            keyring_secret=settings.keyring_secret,
-            root_key_secret=settings.root_key_secret,
-            on_change=on_change,
+            on_change=partial(_forget_the_gone, balancer, metrics),
+            on_keyring=partial(_forget_gone_keys, metrics),
         )
         async with asyncio.TaskGroup() as group:
             following = group.create_task(directory.run())
@@ -119,6 +130,10 @@ def _forget_the_gone(balancer: Balancer, metrics: Metrics, catalog: Catalog) -> 
     metrics.retain(each.qualified_name for each in catalog.endpoints)
 
 
+def _forget_gone_keys(metrics: Metrics, keyring: Keyring) -> None:
+    metrics.retain_keys(key.qualified_name for key in keyring.values())
+
+
 async def run(settings: Settings, backend: StaticBackend | None) -> None:
     """Serve the cluster's endpoints, or the one backend, until told to end.
 
@@ -129,7 +144,7 @@ async def run(settings: Settings, backend: StaticBackend | None) -> None:
         await _serve(settings, StaticDirectory(backend), balancer, metrics=metrics)
         return
     try:
-        async with _watching(settings, partial(_forget_the_gone, balancer, metrics)) as directory:
+        async with _watching(settings, balancer, metrics) as directory:
             await _serve(settings, directory, balancer, metrics=metrics)
     except kube_api.KubeError as error:
         raise ClusterError(str(error)) from error

@@ -119,6 +119,11 @@ class Key:
             self.endpoints is None or endpoint.name in self.endpoints
         )
 
+    @property
+    def qualified_name(self) -> str:
+        """Return `namespace/name`; a key of no cluster has a name alone."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:

@@ -21,12 +21,14 @@ class Reply:
     """The answer to one request, on its record, with errors in the dialect of its route.
 
     `streaming` says that it is a stream of events, so that an error can still be told in it.
+    `pacing` are headers that tell of limits, and go with every answer from when they are known.
     `withholds_usage` says that the client did not ask for the event that tells a stream's usage.
     """
 
     __slots__ = (
         "_exchange",
         "dialect",
+        "pacing",
         "record",
         "request_id",
         "streaming",
@@ -38,6 +40,7 @@ class Reply:
         self.record = record
         self.request_id = request_id
         self.dialect = OPENAI
+        self.pacing: Headers = []
         self.streaming = False
         self.withholds_usage = False
 
@@ -47,6 +50,7 @@ class Reply:
         """Begin with status and headers; our request id is among them."""
         self.streaming = streaming
         self.record.status = status
+        headers += self.pacing
         headers.append((b"x-request-id", self.request_id))
         self._exchange.start(status, headers, length=length)
 

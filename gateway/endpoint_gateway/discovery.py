@@ -1,10 +1,10 @@
 """Where endpoints and keys come from: watches on the Kubernetes API, or the environment.
 
 Run by app. Turns objects into an immutable Catalog and a keyring, and swaps each whole; a request
-that has begun keeps the one that it began with. Reads four things and writes nothing:
-InferenceEndpoints, the EndpointSlices of their engines, and the two Secrets that the operator keeps
-for us. While the API server is away, or an object can't be read as what it should be, the last that
-was known stays in force.
+that has begun keeps the one that it began with. Reads five things and writes nothing:
+InferenceEndpoints, the EndpointSlices of their engines and of the gateways themselves, and the two
+Secrets that the operator keeps for us. While the API server is away, or an object can't be read as
+what it should be, the last that was known stays in force.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from kube_api import Event, Forbidden, Resource, key_of
@@ -21,11 +21,13 @@ from kube_api import Event, Forbidden, Resource, key_of
 from .catalog import Catalog, Endpoint, Key, Keyring, Replica
 from .objects import (
     ENDPOINT_LABEL,
+    SERVICE_LABEL,
     Described,
     Name,
     Object,
     authorizations,
     parse_endpoint,
+    parse_gateways,
     parse_keyring,
     parse_root_keys,
     parse_slice,
@@ -67,6 +69,7 @@ class StaticDirectory:
     """One backend and some keys, known from the start."""
 
     ready = True
+    gateways = 1
 
     def __init__(self, backend: StaticBackend) -> None:
         parts = urlsplit(backend.backend_url)
@@ -87,32 +90,42 @@ class StaticDirectory:
         }
 
 
+class Own(NamedTuple):
+    """What is the gateway's own, by name: its namespace, Secrets and Service."""
+
+    namespace: str
+    keyring_secret: str
+    root_key_secret: str
+    service: str
+
+
 class WatchedDirectory:
     """What the API server says, as far as it is known.
 
-    `namespace` is where the Secrets are; endpoints are those of `watched`, or of all namespaces.
+    Endpoints are those of the namespaces in `watched`, or of all. `gateways` is how many of us are
+    ready, at least 1.
     """
 
     def __init__(
         self,
         watch: Watch,
         *,
-        namespace: str,
+        own: Own,
         watched: Sequence[str] = (),
-        keyring_secret: str,
-        root_key_secret: str,
         on_change: Callable[[Catalog], None],
+        on_keyring: Callable[[Keyring], None],
     ) -> None:
         self.catalog = Catalog()
         self.keyring: Keyring = {}
+        self.gateways = 1
         self._watch = watch
-        self._namespace = namespace
+        self._own = own
         self._watched: Sequence[str | None] = watched or (None,)
-        self._keyring_secret = keyring_secret
-        self._root_key_secret = root_key_secret
         self._on_change = on_change
+        self._on_keyring = on_keyring
         self._endpoints: dict[Name, Described] = {}
         self._slices: dict[Name, tuple[Name, tuple[Replica, ...]]] = {}
+        self._gateways: dict[Name, frozenset[str]] = {}
         self._root_keys: tuple[bytes, ...] = ()
         self._given_root_keys: tuple[bytes, ...] = ()
         self._has_keyring = False
@@ -131,8 +144,9 @@ class WatchedDirectory:
             for namespace in self._watched:
                 group.create_task(self._keep_following(ENDPOINTS, namespace))
                 group.create_task(self._keep_following(SLICES, namespace))
-            group.create_task(self._follow_secret(self._keyring_secret, self._take_keyring))
-            group.create_task(self._follow_secret(self._root_key_secret, self._take_root_key))
+            group.create_task(self._follow_gateways())
+            group.create_task(self._follow_secret(self._own.keyring_secret, self._take_keyring))
+            group.create_task(self._follow_secret(self._own.root_key_secret, self._take_root_key))
 
     async def _keep_following(self, resource: Resource, namespace: str | None) -> None:
         """Follow one kind in one namespace, or in all of them.
@@ -144,7 +158,7 @@ class WatchedDirectory:
             try:
                 await self._follow(resource, namespace)
             except Forbidden as error:
-                if namespace in (None, self._namespace):
+                if namespace in (None, self._own.namespace):
                     raise
                 if str(error) != said:
                     said = str(error)
@@ -164,9 +178,20 @@ class WatchedDirectory:
                 _take(event, self._endpoints, parse_endpoint)
             self._changed()
 
+    async def _follow_gateways(self) -> None:
+        selector = f"{SERVICE_LABEL}={self._own.service}"
+        async for event in self._watch(
+            SLICES, namespace=self._own.namespace, label_selector=selector
+        ):
+            if event.type != "SYNCED":
+                _take(event, self._gateways, parse_gateways)
+                self.gateways = max(1, len(frozenset().union(*self._gateways.values())))
+
     async def _follow_secret(self, name: str, take: Callable[[Object], None]) -> None:
         selector = f"metadata.name={name}"
-        async for event in self._watch(SECRETS, namespace=self._namespace, field_selector=selector):
+        async for event in self._watch(
+            SECRETS, namespace=self._own.namespace, field_selector=selector
+        ):
             if event.type in ("ADDED", "MODIFIED"):
                 try:
                     take(event.object)
@@ -183,8 +208,9 @@ class WatchedDirectory:
 
     def _take_keyring(self, secret: Object) -> None:
         document = base64.b64decode(secret["data"]["keyring.json"], validate=True)
-        self.keyring = parse_keyring(document, release_namespace=self._namespace)
+        self.keyring = parse_keyring(document, release_namespace=self._own.namespace)
         self._has_keyring = True
+        self._on_keyring(self.keyring)
 
     def _take_root_key(self, secret: Object) -> None:
         """Take the keys; a new one that comes alone stands beside the one that engines still have.

@@ -24,6 +24,7 @@
     │   └── AnswerAborted        the engine gave up on the answer
     └── BackendTimeout           504
     ClientGone                   nobody is left to answer
+    SharedLimitsAway             nobody can say what other gateways have let through
     SettingsError                the process cannot start like this
     ClusterError                 nor with an API server that refuses it
     CannotListen                 nor where its port is not to be had
@@ -274,6 +275,10 @@ class BackendTimeout(GatewayError):
 
 class ClientGone(Exception):
     """The client closed its connection before it had sent its request or got its answer."""
+
+
+class SharedLimitsAway(Exception):
+    """The server on which gateways count together is not to be had at the moment."""
 
 
 class SettingsError(Exception):

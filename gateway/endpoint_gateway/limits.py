@@ -48,10 +48,9 @@ def scopes_of(key: Key, endpoint: Endpoint) -> tuple[Scope, ...]:
     """Return what limits a request with this key to that endpoint."""
     scopes: tuple[Scope, ...] = ()
     if key.limits is not None:
-        scopes = (Scope(f"key/{key.namespace}/{key.name}", "API key", key.limits),)
+        scopes = (Scope(f"key/{key.qualified_name}", "API key", key.limits),)
     if endpoint.limits is not None:
-        name = f"endpoint/{endpoint.namespace}/{endpoint.name}"
-        scopes += (Scope(name, "endpoint", endpoint.limits),)
+        scopes += (Scope(f"endpoint/{endpoint.qualified_name}", "endpoint", endpoint.limits),)
     return scopes
 
 

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from .usage import Usage
+
 CLIENT_CLOSED = 499
 """nginx's status for a client that left before its answer; it is only ever logged and counted."""
 
@@ -23,6 +25,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _ROUTE = ("route", "endpoint")
 _REQUESTS = "Requests that ended, by route, endpoint and status (499: the client left)."
 _IN_FLIGHT = "Requests that were begun and have not ended."
+_KEY_REQUESTS = (
+    "Requests with a key that ended, by endpoint, key and class of status (2xx, 4xx, ...)."
+)
+_TOKENS = "Tokens of answers, by endpoint, key, direction, and whether they are estimated."
 _FIRST_BYTE = "From a request's head to the first byte of its answer's body."
 _DURATION = "From a request's head to its end."
 _ERRORS = "Attempts at a replica that failed, by what went wrong."
@@ -38,6 +44,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         named: Any = {"namespace": "vllm_endpoints_gateway", "registry": self.registry}
         self._requests = Counter("requests", _REQUESTS, (*_ROUTE, "status"), **named)
+        by_key = {"labelnames": ("endpoint", "key", "status_class"), **named}
+        self._key_requests = Counter("key_requests", _KEY_REQUESTS, **by_key)
+        by_direction = {"labelnames": ("endpoint", "key", "direction", "estimated"), **named}
+        self._tokens = Counter("tokens", _TOKENS, **by_direction)
         self._running = 0
         in_flight = Gauge("requests_in_flight", _IN_FLIGHT, **named)
         # inc() and dec() take a lock
@@ -49,9 +59,11 @@ class Metrics:
         self._retries = Counter("upstream_retries", _RETRIES, ("endpoint",), **named)
         self._by_endpoint = (
             *(self._requests, self._first_byte, self._duration),
-            *(self._upstream_errors, self._retries),
+            *(self._upstream_errors, self._retries, self._key_requests, self._tokens),
         )
         self._counters: dict[tuple[str, str, int], Counter] = {}
+        self._key_counters: dict[tuple[str, str, int], Counter] = {}
+        self._token_counters: dict[tuple[str, str, bool], tuple[Counter, Counter]] = {}
         self._histograms: dict[tuple[str, str], tuple[Histogram, Histogram]] = {}
 
     def begin(self) -> None:
@@ -62,6 +74,10 @@ class Metrics:
         """Count a request that ended."""
         self._running -= 1
         self._counter(record.route, record.endpoint, record.status).inc()
+        if record.key:
+            self._key_counter(record.endpoint, record.key, record.status // 100).inc()
+            if record.usage is not None:
+                self._count_tokens(record.endpoint, record.key, record.usage)
         first_byte, duration = self._timings(record.route, record.endpoint)
         if record.first_byte is not None:
             first_byte.observe(record.first_byte - record.began)
@@ -85,9 +101,23 @@ class Metrics:
             for metric in self._by_endpoint:
                 metric.remove_by_labels({"endpoint": endpoint})
         self._counters = {key: kept for key, kept in self._counters.items() if key[1] not in gone}
+        self._drop_children(lambda endpoint, _: endpoint in gone)
         self._histograms = {
             key: kept for key, kept in self._histograms.items() if key[1] not in gone
         }
+
+    def retain_keys(self, keys: Iterable[str]) -> None:
+        """Forget the keys that are not among these, as `retain` does the endpoints."""
+        gone = {key for _, key, _ in self._key_counters} - set(keys)
+        for key in gone:
+            self._key_requests.remove_by_labels({"key": key})
+            self._tokens.remove_by_labels({"key": key})
+        self._drop_children(lambda _, key: key in gone)
+
+    def _drop_children(self, is_gone: Callable[[str, str], bool]) -> None:
+        by_key, tokens = self._key_counters, self._token_counters
+        self._key_counters = {k: kept for k, kept in by_key.items() if not is_gone(*k[:2])}
+        self._token_counters = {k: kept for k, kept in tokens.items() if not is_gone(*k[:2])}
 
     def page(self) -> bytes:
         """Return everything in Prometheus' text format."""
@@ -102,6 +132,27 @@ class Metrics:
             found = self._counters[labels] = self._requests.labels(*labels)
         return found
 
+    def _key_counter(self, endpoint: str, key: str, hundreds: int) -> Counter:
+        labels = (endpoint, key, hundreds)
+        found = self._key_counters.get(labels)
+        if found is None:
+            found = self._key_requests.labels(endpoint, key, f"{hundreds}xx")
+            self._key_counters[labels] = found
+        return found
+
+    def _count_tokens(self, endpoint: str, key: str, usage: Usage) -> None:
+        labels = (endpoint, key, usage.estimated)
+        found = self._token_counters.get(labels)
+        if found is None:
+            estimated = "true" if usage.estimated else "false"
+            children = (
+                self._tokens.labels(endpoint, key, direction, estimated)
+                for direction in ("input", "output")
+            )
+            found = self._token_counters[labels] = next(children), next(children)
+        found[0].inc(usage.input)
+        found[1].inc(usage.output)
+
     def _timings(self, route: str, endpoint: str) -> tuple[Histogram, Histogram]:
         labels = (route, endpoint)
         found = self._histograms.get(labels)
@@ -112,7 +163,10 @@ class Metrics:
 
 
 class Record:
-    """What is known of one request; times are `time.perf_counter()` seconds."""
+    """What is known of one request; times are `time.perf_counter()` seconds.
+
+    `input_bytes` is the size of what the engine reads as text.
+    """
 
     __slots__ = (
         "attempts",
@@ -120,6 +174,7 @@ class Record:
         "endpoint",
         "error",
         "first_byte",
+        "input_bytes",
         "key",
         "method",
         "path",
@@ -127,6 +182,7 @@ class Record:
         "route",
         "status",
         "stream",
+        "usage",
     )
 
     def __init__(self, *, method: str, path: str, request_id: str) -> None:
@@ -142,6 +198,8 @@ class Record:
         self.attempts = 0
         self.error: str | None = None
         self.first_byte: float | None = None
+        self.input_bytes = 0
+        self.usage: Usage | None = None
 
     def saw_byte(self) -> None:
         """Note the time of the first byte of the answer's body."""
@@ -162,6 +220,9 @@ class _Line(msgspec.Struct, gc=False, kw_only=True):
     status: int
     error: str | None
     attempts: int
+    input_tokens: int | None
+    output_tokens: int | None
+    tokens_estimated: bool
     first_byte_ms: float | None
     duration_ms: float
 
@@ -179,7 +240,7 @@ class AccessLog:
 
     def write(self, record: Record, *, now: float) -> None:
         """Write this request's line; it is out before the loop waits for anything again."""
-        first_byte = record.first_byte
+        first_byte, usage = record.first_byte, record.usage
         line = _Line(
             time=round(self._wall_clock(), 3),
             request_id=record.request_id,
@@ -192,6 +253,9 @@ class AccessLog:
             status=record.status,
             error=record.error,
             attempts=record.attempts,
+            input_tokens=None if usage is None else usage.input,
+            output_tokens=None if usage is None else usage.output,
+            tokens_estimated=usage is not None and usage.estimated,
             first_byte_ms=None if first_byte is None else _ms(first_byte - record.began),
             duration_ms=_ms(now - record.began),
         )

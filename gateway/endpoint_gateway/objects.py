@@ -15,10 +15,10 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from .catalog import Adapter, Endpoint, Key, Keyring, Replica, Timeouts
+from .catalog import Adapter, Endpoint, Key, Keyring, Limits, Replica, Timeouts
 
 ENDPOINT_LABEL = "serving.vllm-endpoints.dev/endpoint"
-_SERVICE_LABEL = "kubernetes.io/service-name"
+SERVICE_LABEL = "kubernetes.io/service-name"
 _ROOT_KEY_BYTES = 32
 
 Object = dict[str, Any]
@@ -63,12 +63,22 @@ class _AccessTimeouts(_Part):
     total_seconds: float | None = None
 
 
+_Limit = Annotated[int, msgspec.Meta(ge=1)] | None
+
+
+class _Limits(_Part):
+    requests_per_minute: _Limit = None
+    tokens_per_minute: _Limit = None
+    max_in_flight: _Limit = None
+
+
 class _Access(_Part):
     aliases: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     model_field: str = "Ignore"
     routes: tuple[str, ...] = ()
     timeouts: _AccessTimeouts | None = None
+    limits: _Limits | None = None
 
 
 class _Status(_Part):
@@ -95,8 +105,13 @@ class _Conditions(_Part):
     terminating: bool | None = None
 
 
+class _Target(_Part):
+    name: str
+
+
 class _Address(_Part):
     addresses: tuple[str, ...]
+    target_ref: _Target | None = None
     conditions: _Conditions | None = None
 
     @property
@@ -152,6 +167,7 @@ def parse_endpoint(obj: Object) -> Described | None:
         engine_names=frozenset((*known, *(adapter.name for adapter in adapters))),
         common_name=metadata.name,
         source=model.source,
+        limits=_read_limits(access.limits),
     )
     return Described(endpoint, metadata.uid, _generations(spec, status))
 
@@ -175,7 +191,7 @@ def parse_slice(obj: Object) -> tuple[Name, tuple[Replica, ...]] | None:
     ports = [
         each.port for each in read.ports or () if each.name == "http" and each.port is not None
     ]
-    if name is None or labels.get(_SERVICE_LABEL) != f"{name}-engine" or not ports:
+    if name is None or labels.get(SERVICE_LABEL) != f"{name}-engine" or not ports:
         return None
     replicas = tuple(
         Replica(each.addresses[0], ports[0])
@@ -183,6 +199,19 @@ def parse_slice(obj: Object) -> tuple[Name, tuple[Replica, ...]] | None:
         if each.addresses and each.takes_requests
     )
     return (read.metadata.namespace, name), replicas
+
+
+def parse_gateways(obj: Object) -> frozenset[str]:
+    """Return the pods of our own Service that take requests, by name. Raises ValueError.
+
+    A pod with addresses of both families is in two slices.
+    """
+    read = msgspec.convert(obj, _EndpointSlice)
+    return frozenset(
+        each.target_ref.name if each.target_ref else each.addresses[0]
+        for each in read.endpoints or ()
+        if each.addresses and each.takes_requests
+    )
 
 
 def parse_root_keys(secret: Object) -> tuple[bytes, ...]:
@@ -240,6 +269,7 @@ class _Entry(msgspec.Struct):
     name: str
     endpoints: frozenset[str]
     expires: float = inf
+    limits: _Limits | None = None
 
 
 class _Keyring(msgspec.Struct):
@@ -259,4 +289,9 @@ def _read_key(entry: _Entry, release_namespace: str) -> Key:
         endpoints=None if "*" in entry.endpoints else entry.endpoints,
         everywhere="*/*" in entry.endpoints and entry.namespace == release_namespace,
         expires=entry.expires,
+        limits=_read_limits(entry.limits),
     )
+
+
+def _read_limits(read: _Limits | None) -> Limits | None:
+    return Limits(*msgspec.structs.astuple(read)) if read else None

@@ -1,4 +1,5 @@
-"""The story of a request: find its route, authenticate, peek, find its endpoint, dispatch, relay.
+"""The story of a request: find its route, authenticate, peek, find its endpoint, admit, dispatch,
+relay.
 
 Called by the application. The nesting of `async with` here is
 the lifetime of everything that a request holds; it is all given back on the way out, whatever
@@ -29,6 +30,7 @@ from .errors import (
 from .exchange import Exchange
 from .headers import Headers, request_id
 from .headers import find as find_header
+from .limiter import Admission, Limiter
 from .metrics import AccessLog, Metrics, Record
 from .peek import peek, state_asked_for
 from .relay import read_whole, relay
@@ -72,12 +74,14 @@ class Pipeline:
         self,
         *,
         directory: Directory,
+        limiter: Limiter,
         dispatcher: Dispatcher,
         metrics: Metrics,
         access_log: AccessLog,
         max_body_bytes: int,
     ) -> None:
         self._directory = directory
+        self._limiter = limiter
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._access_log = access_log
@@ -130,7 +134,7 @@ class Pipeline:
     def key_of(self, call: Call) -> Key:
         """Authenticate. Raises InvalidApiKey."""
         key = authenticate(call.headers, self._directory.keyring, now=time.time())
-        call.record.key = f"{key.namespace}/{key.name}" if key.namespace else key.name
+        call.record.key = key.qualified_name
         return key
 
     async def infer(self, call: Call) -> None:
@@ -141,7 +145,7 @@ class Pipeline:
         endpoint = self._meant(call, key, peeked.model)
         if route.keeps_state and (member := state_asked_for(body)):
             raise Unsupported(f"`{member}` is not supported: no engine remembers.", param=member)
-        call.record.stream = peeked.stream
+        call.record.stream, call.record.input_bytes = peeked.stream, len(body)
         model = routing.engine_model(endpoint, peeked.model)
         rewritten = rewrite(body, peeked, route.rules, model=model)
         call.reply.withholds_usage = rewritten.uninvited
@@ -152,7 +156,7 @@ class Pipeline:
             stream=peeked.stream,
             request_id=call.reply.request_id,
         )
-        await self._forward(call, endpoint, request)
+        await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
 
     async def list_models(self, call: Call) -> None:
         """List the models that the key may use, or those of one endpoint; wakes nothing."""
@@ -160,7 +164,7 @@ class Pipeline:
         catalog = self._directory.catalog
         endpoint = self._addressed(call, key)
         if catalog.catch_all is not None:
-            await self._forward(call, catalog.catch_all, _list_request(call))
+            await self._forward(call, catalog.catch_all, _list_request(call), Admission())
             return
         listed = models.of_endpoint(endpoint) if endpoint else routing.models(catalog, key)
         call.reply.json(200, models.render_list(listed))
@@ -203,13 +207,19 @@ class Pipeline:
             return routing.by_segment(catalog, key, call.target.segment)
         return routing.by_host(catalog, key, find_header(call.headers, b"host"))
 
-    async def _forward(self, call: Call, endpoint: Endpoint, request: Request) -> None:
-        call.record.endpoint = endpoint.qualified_name
-        async with (
-            Watch(call.exchange),
-            self._dispatcher.open(endpoint, request, call.record) as answer,
-        ):
-            await relay(answer, call.reply)
+    async def _forward(
+        self, call: Call, endpoint: Endpoint, request: Request, admission: Admission
+    ) -> None:
+        record = call.record
+        record.endpoint = endpoint.qualified_name
+        async with Watch(call.exchange), admission:
+            call.reply.pacing = admission.headers
+            try:
+                async with self._dispatcher.open(endpoint, request, record) as answer:
+                    await relay(answer, call.reply)
+            finally:
+                if record.usage is not None:
+                    admission.spend(record.usage.total)
 
     async def _describe_static(self, call: Call, endpoint: Endpoint, name: str) -> None:
         """Look a model up in the static backend's own list (vLLM has no route for one model)."""

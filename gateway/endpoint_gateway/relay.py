@@ -26,6 +26,7 @@ from .errors import (
 from .headers import media_type, pacing, towards_client
 from .sse import Stream
 from .upstream import Sink
+from .usage import Usage, of_answer, of_stream
 
 MAX_HELD_BYTES = 4 << 20
 _ENDING_SECONDS = 0.25
@@ -89,6 +90,9 @@ async def _relay_stream(answer: Answer, reply: Reply) -> None:
             await answer.pump(events)
     except GatewayError as error:
         failure = error
+    finally:
+        # whoever leaves has used what there was
+        reply.record.usage = events.usage
     if events.stream.over:
         await _see_out(answer)
     events.end(failure)
@@ -97,17 +101,26 @@ async def _relay_stream(answer: Answer, reply: Reply) -> None:
 class _Events:
     """Where a stream's events go: past the look at what they say, and to the client."""
 
-    __slots__ = ("_reply", "stream")
+    __slots__ = ("_count", "_reply", "stream")
 
     def __init__(self, stream: Stream, reply: Reply) -> None:
         self.stream = stream
+        self._count = 0
         self._reply = reply
 
     def take(self, data: bytes) -> bool:
         """Pass on what the client may have of this; say whether the stream goes on."""
+        self._count += data.count(b"\ndata:") + data.startswith(b"data:")
         if passed := self.stream.feed(data):
             self._reply.write(passed)
         return not self.stream.over
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of what has come so far."""
+        size = self._reply.record.input_bytes
+        stream = self.stream
+        return of_stream(stream.begun, stream.told, events=self._count, body_bytes=size)
 
     @property
     def lagging(self) -> bool:
@@ -150,6 +163,7 @@ async def _relay_whole(answer: Answer, reply: Reply) -> None:
         return
     if reply.dialect.may_abort(body) and reply.dialect.was_aborted(_object(body)):
         raise AnswerAborted(_ABORTED)
+    reply.record.usage = of_answer(body)
     reply.whole(answer.status, towards_client(answer.headers), body)
 
 

@@ -22,7 +22,12 @@ from .errors import SettingsError
 
 PREFIX: Final = "VLLM_ENDPOINTS_"
 
-_ONLY_IN_A_CLUSTER = ("release_namespace", "keyring_secret", "root_key_secret")
+_ONLY_IN_A_CLUSTER = (
+    "release_namespace",
+    "keyring_secret",
+    "root_key_secret",
+    "gateway_service",
+)
 _NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 # it becomes a header's value
 _KEY = r"^[!-~]+$"
@@ -51,6 +56,11 @@ class Settings(BaseModel):
     )
     root_key_secret: str = Field(
         pattern=_NAME, description="name of the Secret from whose key the engines' keys derive"
+    )
+    gateway_service: str = Field(
+        pattern=_NAME,
+        description="name of the gateway's own Service, by which it knows how many gateways share "
+        "a limit",
     )
     watch_namespaces: Annotated[tuple[Name, ...], BeforeValidator(_split)] = Field(
         default=(),

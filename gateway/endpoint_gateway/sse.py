@@ -27,7 +27,8 @@ class Stream:
 
     `over` means that the protocol's own end came. `failed` is an error event that was passed on.
     `aborted` means that the engine gave up on the answer. `told` is the last event that had `usage`
-    in it; one that has nothing else is withheld where `withholds_usage`.
+    in it; one that has nothing else is withheld where `withholds_usage`. `begun` is the first event
+    of a message, which tells what it takes in.
     """
 
     dialect: Dialect = OPENAI
@@ -36,6 +37,7 @@ class Stream:
     failed: bool = False
     aborted: bool = False
     told: Content | None = None
+    begun: Content | None = None
     _partial: bytearray = field(default_factory=bytearray)
     _oversized: bool = False
 
@@ -116,6 +118,8 @@ class Stream:
         if dialect.is_end(content):
             self.over, self.told = True, self.told or content
             return event if self.finished else b""
+        if "message" in content:
+            self.begun = content
         if content.get("usage"):
             self.told = content
             if self.withholds_usage and content.get("choices") == []:

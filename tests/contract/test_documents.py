@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_gateway import discovery, objects
-from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring
+from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring, Limits
 from endpoint_gateway.routing import by_host, find_model
 from endpoint_operator import keyring, keys, names, status
 from endpoint_operator.api.access import LimitsSpec
@@ -111,10 +111,11 @@ def test_each_key_ends_at_the_gateway_when_its_object_says(
     assert len(read) == len(ends)
 
 
-def test_a_key_with_limits_opens_what_it_opens_without() -> None:
+def test_a_key_has_the_limits_of_its_object_and_opens_what_it_opens_without() -> None:
     limits = LimitsSpec(requests_per_minute=60, tokens_per_minute=50000, max_in_flight=8)
     owner = ApiKey("team-a", "ci", "uid", 1, ApiKeySpec(endpoints=["qwen"], limits=limits))
     (key,) = as_gateway_reads(*keyring.entries(owner, Held("sk"), now=0)).values()
+    assert key.limits == Limits(60, 50000, 8)
     assert key.may_use(Endpoint("team-a", "qwen"))
     assert not key.may_use(Endpoint("team-a", "llama"))
 
@@ -228,6 +229,7 @@ ACCESS: dict[str, Any] = {
     "modelField": "Match",
     "routes": ["score", "chat.completions"],
     "timeouts": {"connect": "5s", "firstByte": "10m", "total": "1h"},
+    "limits": {"requestsPerMinute": 600, "maxInFlight": 64},
 }
 
 
@@ -254,6 +256,7 @@ def test_the_gateway_goes_by_the_policy_of_an_accepted_endpoint() -> None:
     assert routed.matches_model
     assert routed.routes == {"score", "chat.completions"}
     assert routed.timeouts == (5, 600, None, 3600)
+    assert routed.limits == Limits(requests_per_minute=600, in_flight=64)
 
 
 def test_an_endpoint_without_a_policy_has_the_gateways_own() -> None:
@@ -261,6 +264,7 @@ def test_an_endpoint_without_a_policy_has_the_gateways_own() -> None:
     assert with_defaults == routed_by({})
     assert not with_defaults.matches_model
     assert with_defaults.routes == frozenset()
+    assert with_defaults.limits is None
 
 
 def test_the_gateway_knows_the_generations_that_status_and_spec_name() -> None:

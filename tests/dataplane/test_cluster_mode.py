@@ -24,6 +24,7 @@ NAMES = {
     "VLLM_ENDPOINTS_RELEASE_NAMESPACE": "system",
     "VLLM_ENDPOINTS_KEYRING_SECRET": "keyring",
     "VLLM_ENDPOINTS_ROOT_KEY_SECRET": "root",
+    "VLLM_ENDPOINTS_GATEWAY_SERVICE": "gateway",
 }
 IEP_PATH = "/apis/serving.vllm-endpoints.dev/v1alpha1/inferenceendpoints"
 SLICE_PATH = "/apis/discovery.k8s.io/v1/endpointslices"

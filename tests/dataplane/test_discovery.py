@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from endpoint_gateway.catalog import Catalog, Replica
-from endpoint_gateway.discovery import WatchedDirectory
+from endpoint_gateway.catalog import Catalog, Keyring, Replica
+from endpoint_gateway.discovery import Own, WatchedDirectory
 from endpoint_gateway.objects import engine_key
 from helpers.cluster_objects import (
     ROOT_KEY,
@@ -27,6 +27,9 @@ from kube_api import Event, Forbidden, Resource
 
 def bearer(root_key: bytes) -> bytes:
     return f"Bearer {engine_key(root_key, 'uid-qwen', 1)}".encode()
+
+
+OWN = Own("system", "keyring", "root", "gateway")
 
 
 class Cluster:
@@ -46,9 +49,10 @@ class Cluster:
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncIterator[Event]:
-        assert (namespace == "system") is (resource.plural == "secrets")
+        ours = label_selector == "kubernetes.io/service-name=gateway"
+        assert (namespace == "system") is (resource.plural == "secrets" or ours)
         assert bool(label_selector) is (resource.plural == "endpointslices")
-        queue = self._queue(resource.plural, field_selector)
+        queue = self._queue(resource.plural, "gateway" if ours else field_selector)
         while True:
             yield await queue.get()
 
@@ -57,6 +61,9 @@ class Cluster:
 
     def slice(self, obj: Object, kind: Any = "MODIFIED") -> None:
         self._queue("endpointslices", "").put_nowait(Event(kind, obj))
+
+    def gateways(self, obj: Object, kind: Any = "MODIFIED") -> None:
+        self._queue("endpointslices", "gateway").put_nowait(Event(kind, obj))
 
     def synced(self) -> None:
         for plural in ("inferenceendpoints", "endpointslices"):
@@ -75,12 +82,12 @@ class Followed:
     async def __aenter__(self) -> Followed:
         self.cluster = Cluster()
         self.swaps: asyncio.Queue[Catalog] = asyncio.Queue()
+        self.keyrings: list[Keyring] = []
         self.directory = WatchedDirectory(
             self.cluster.watch,
-            namespace="system",
-            keyring_secret="keyring",
-            root_key_secret="root",
+            own=OWN,
             on_change=self.swaps.put_nowait,
+            on_keyring=self.keyrings.append,
         )
         self._task = asyncio.create_task(self.directory.run())
         return self
@@ -174,6 +181,36 @@ async def test_a_new_keyring_is_in_force_at_once() -> None:
         followed.cluster.keyring(keyring_secret("sk-2"))
         await followed.settled()
         assert {key.name for key in followed.directory.keyring.values()} == {"sk-2"}
+        assert followed.keyrings[-1] is followed.directory.keyring
+
+
+def gateway_slice(*pods: str, name: str = "gateway-4", ready: bool = True) -> Object:
+    """Return an EndpointSlice of the gateway's Service."""
+    conditions = {"ready": ready, "terminating": not ready}
+    return {
+        "metadata": {"namespace": "system", "name": name},
+        "endpoints": [
+            {"addresses": [f"{name}.{pod}"], "conditions": conditions, "targetRef": {"name": pod}}
+            for pod in pods
+        ],
+    }
+
+
+async def test_the_gateways_that_are_ready_are_counted_once_each() -> None:
+    async with Followed() as followed:
+        assert followed.directory.gateways == 1
+        followed.cluster.gateways(gateway_slice("a", "b", "c"))
+        followed.cluster.gateways(gateway_slice("a", "b", "c", name="gateway-6"))
+        followed.cluster.gateways(gateway_slice("d", name="gateway-x", ready=False))
+        await followed.settled()
+        assert followed.directory.gateways == 3
+        followed.cluster.gateways(gateway_slice(name="gateway-6"), "DELETED")
+        followed.cluster.gateways(gateway_slice("a"))
+        await followed.settled()
+        assert followed.directory.gateways == 1
+        followed.cluster.gateways(gateway_slice())
+        await followed.settled()
+        assert followed.directory.gateways == 1
 
 
 BAD_SECRETS = {
@@ -281,11 +318,10 @@ def test_a_namespace_that_stays_closed_is_told_of_once(caplog: pytest.LogCapture
     async def story() -> None:
         directory = WatchedDirectory(
             closed,
-            namespace="system",
+            own=OWN,
             watched=["gone"],
-            keyring_secret="keyring",
-            root_key_secret="root",
             on_change=list[Catalog]().append,
+            on_keyring=list[Keyring]().append,
         )
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(directory.run(), 3600)

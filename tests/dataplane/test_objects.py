@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from endpoint_gateway.catalog import Replica
+from endpoint_gateway.catalog import Limits, Replica
 from endpoint_gateway.objects import (
     authorizations,
     engine_key,
@@ -140,3 +140,37 @@ def test_a_key_opens_what_its_entry_says(
     document = json.dumps({"version": 1, "keys": [entry]}).encode()
     (key,) = parse_keyring(document, release_namespace="system").values()
     assert (key.everywhere, key.endpoints) == (everywhere, names)
+
+
+LIMITS = {
+    "all": (
+        {"requestsPerMinute": 60, "tokensPerMinute": 50000, "maxInFlight": 8},
+        Limits(60, 50000, 8),
+    ),
+    "one": ({"maxInFlight": 8}, Limits(in_flight=8)),
+    "none": (None, None),
+}
+
+
+@pytest.mark.parametrize(("given", "limits"), LIMITS.values(), ids=LIMITS)
+def test_limits_are_those_that_are_written_down(
+    given: Object | None, limits: Limits | None
+) -> None:
+    described = parse_endpoint(iep(servedNames=["tiny"], access={"limits": given}))
+    assert described is not None
+    assert described.endpoint.limits == limits
+    entry: Object = {
+        "sha256": "00",
+        "namespace": "a",
+        "name": "b",
+        "endpoints": [],
+        "limits": given,
+    }
+    document = json.dumps({"version": 1, "keys": [entry]}).encode()
+    (key,) = parse_keyring(document, release_namespace="system").values()
+    assert key.limits == limits
+
+
+def test_a_limit_of_nothing_is_none_that_the_operator_writes() -> None:
+    with pytest.raises(ValueError, match="requestsPerMinute"):
+        parse_endpoint(iep(servedNames=["tiny"], access={"limits": {"requestsPerMinute": 0}}))

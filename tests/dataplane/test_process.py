@@ -224,7 +224,7 @@ async def test_an_endpoint_that_is_gone_is_no_longer_counted() -> None:
         metrics.retain(["team-a/qwen"])
         page = metrics.page().decode()
         assert "team-a/other" not in page
-        counted = page.count('requests_total{endpoint="')
+        counted = page.count('gateway_requests_total{endpoint="')
         await live.chat("team-a/other")
         await live.chat("team-a/qwen")
         page = metrics.page().decode()

@@ -14,11 +14,12 @@ CLUSTER = {
     "VLLM_ENDPOINTS_RELEASE_NAMESPACE": "system",
     "VLLM_ENDPOINTS_KEYRING_SECRET": "keyring",
     "VLLM_ENDPOINTS_ROOT_KEY_SECRET": "root",
+    "VLLM_ENDPOINTS_GATEWAY_SERVICE": "gateway",
 }
 STATIC = {"BACKEND_URL": "http://127.0.0.1:8000", "API_KEYS": " sk-1, sk-2 ,"}
 
 
-def test_a_cluster_needs_three_names() -> None:
+def test_a_cluster_needs_four_names() -> None:
     settings, backend = load_settings(CLUSTER)
     assert backend is None
     assert (settings.release_namespace, settings.gateway_port) == ("system", 8080)

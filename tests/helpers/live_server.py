@@ -25,7 +25,12 @@ from endpoint_gateway.settings import Settings
 SECRET = "sk-team-a"
 # httpx reads all of the system's certificates for each client unless given a context
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-SETTINGS = Settings(release_namespace="system", keyring_secret="keyring", root_key_secret="root")
+SETTINGS = Settings(
+    release_namespace="system",
+    keyring_secret="keyring",
+    root_key_secret="root",
+    gateway_service="gateway",
+)
 
 
 def key(secret: str = SECRET, **fields: Any) -> Key:
@@ -63,6 +68,7 @@ class Known:
     catalog: Catalog
     keyring: Mapping[bytes, Key]
     ready: bool = True
+    gateways: int = 1
 
 
 @dataclass

@@ -1,0 +1,110 @@
+"""How many tokens an answer took: as the engine tells, or estimated where it no longer could.
+
+Used by relay for each good answer, and by metrics, which writes it down. Pure. Knows the names
+that OpenAI's routes have for these numbers, and those that its responses and Anthropic's messages
+have; other members of an answer are not built.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+Content = dict[str, Any]
+
+_BYTES_PER_TOKEN = 4
+"""Of English text, roughly; of most other languages a token has fewer letters and as many bytes."""
+
+
+class Usage(NamedTuple):
+    """The tokens of one answer; `estimated` says that not both numbers are the engine's."""
+
+    input: int
+    output: int
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        """Return what counts against limits."""
+        return self.input + self.output
+
+
+class _Numbers(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class _Part(msgspec.Struct):
+    usage: _Numbers | None = None
+
+
+class _Told(_Part):
+    """An answer or an event: `response` is in the last of a response's, `message` in the first of a
+    message's.
+    """
+
+    response: _Part | None = None
+    message: _Part | None = None
+
+
+_decoder = msgspec.json.Decoder(_Told)
+
+
+def of_answer(body: bytes) -> Usage | None:
+    """Return the usage that a whole answer tells, if it tells any."""
+    at = body.rfind(b'"usage"')
+    # mostly it is near the end of the answer, and what comes before it need not be read: with a
+    # brace before it the rest is an object only where it is a member of the answer itself
+    told = None if at < 0 else _decode(b"{" + body[at:]) or _decode(body)
+    return None if told is None else _usage(told)
+
+
+def _decode(text: bytes) -> "_Told | None":
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def of_stream(
+    first: Content | None, last: Content | None, *, events: int, body_bytes: int
+) -> Usage:
+    """Return the usage of a stream, which may have been cut off.
+
+    `first` and `last` are the events that told of it, if there were such: a message's input is in
+    the first of its events. `events` is how many there were in all, each about a token, and
+    `body_bytes` the size of the request's text.
+    """
+    begun, ended = _read(first), _read(last)
+    known_input = begun.input if begun else body_bytes // _BYTES_PER_TOKEN
+    if ended is None:
+        return Usage(known_input, events, estimated=True)
+    return ended if ended.input or not begun else Usage(begun.input, ended.output)
+
+
+def _read(event: Content | None) -> Usage | None:
+    try:
+        return _usage(msgspec.convert(event or {}, _Told))
+    except msgspec.ValidationError:
+        return None
+
+
+def _usage(told: _Told) -> Usage | None:
+    numbers = next(
+        (each.usage for each in (told, told.response, told.message) if each and each.usage), None
+    )
+    if numbers is None:
+        return None
+    output = _first(numbers.completion_tokens, numbers.output_tokens)
+    known_input = _first(numbers.prompt_tokens, numbers.input_tokens)
+    if known_input is None and output is None and numbers.total_tokens is None:
+        return None
+    if known_input is None:
+        known_input = (numbers.total_tokens or 0) - (output or 0)
+    return Usage(max(0, known_input), max(0, output or 0))
+
+
+def _first(*numbers: int | None) -> int | None:
+    return next((number for number in numbers if number is not None), None)
