@@ -15,7 +15,8 @@ from typing import Final
 
 from helpers.release import Release, through
 
-RELEASE: Final = Release()
+HOST_DOMAIN: Final = "hosts.example.com"
+RELEASE: Final = Release(values={"gateway.hostDomains": [{"domain": HOST_DOMAIN}]})
 NAMESPACE: Final = RELEASE.namespace
 SYNCED: Final = "every first list is in"
 STANDS_BY: Final = "stands by"
