@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint_gateway import discovery, objects
-from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring, Limits
+from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring, Limits, Timeouts
 from endpoint_gateway.routing import by_host, find_model
 from endpoint_operator import keyring, keys, names, status
 from endpoint_operator.api.access import LimitsSpec
@@ -255,7 +255,7 @@ def test_the_gateway_goes_by_the_policy_of_an_accepted_endpoint() -> None:
     assert (routed.aliases, routed.hosts) == (("gpt-4o-mini",), ("qwen.example.com",))
     assert routed.matches_model
     assert routed.routes == {"score", "chat.completions"}
-    assert routed.timeouts == (5, 600, None, 3600)
+    assert routed.timeouts == Timeouts(5, 600, None, 3600)
     assert routed.limits == Limits(requests_per_minute=600, in_flight=64)
 
 
