@@ -7,11 +7,14 @@ the last of two equal keys win without a word. So it is believed only where the 
 key twice; all other bodies go through a walk over the top level. A duplicate is refused, so that
 the engine's parser can't see another model than the gateway did. Neither reader takes a step of
 Python, or memory, for each thing in a body: one of 32 MiB would stop the gateway for seconds.
+
+To see whether a key can be there twice the body's outline will do: what is left when its largest
+value, mostly the prompt, is cut out, in which no key of the top level can be.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,13 +33,37 @@ _LONGEST_SPELLING = 2 + 6 * 14
 
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n]*")
+_KEY = {
+    name: re.compile(rb'"%s"[ \t\r\n]*:[ \t\r\n]*' % name)
+    for name in (b"messages", b"prompt", b"input", b"documents")
+}
 
 
-class _Body(msgspec.Struct):
+_NONE = msgspec.Raw()
+
+
+class _Body(msgspec.Struct, gc=False):
     model: str | None = None
     stream: bool | None = None
-    stream_options: msgspec.Raw = msgspec.Raw()
-    suffix: msgspec.Raw = msgspec.Raw()
+    stream_options: msgspec.Raw = _NONE
+    suffix: msgspec.Raw = _NONE
+    # what is large in a request
+    messages: msgspec.Raw = _NONE
+    prompt: msgspec.Raw = _NONE
+    input: msgspec.Raw = _NONE
+    documents: msgspec.Raw = _NONE
+
+    def largest(self) -> tuple[bytes, msgspec.Raw]:
+        """Return the name and the text of the largest of these."""
+        name, value = b"messages", self.messages
+        for other, text in (
+            (b"prompt", self.prompt),
+            (b"input", self.input),
+            (b"documents", self.documents),
+        ):
+            if len(text) > len(value):
+                name, value = other, text
+        return name, value
 
 
 class _State(msgspec.Struct):
@@ -49,8 +76,7 @@ _state_decoder = msgspec.json.Decoder(_State)
 _skipper = msgspec.json.Decoder(msgspec.Raw)
 
 
-@dataclass(frozen=True, slots=True)
-class Peeked:
+class Peeked(msgspec.Struct, frozen=True, gc=False):
     """What a body says: the model (None where absent or null) and whether it asks for a stream.
 
     `model_span` is where the model's JSON string lies in the body, with its quotes.
@@ -69,8 +95,9 @@ def peek(body: bytes) -> Peeked:
     decoded = _decode(body)
     if decoded.model is not None and len(decoded.model) > MAX_MODEL_LETTERS:
         raise InvalidRequest(f"`model` is over {MAX_MODEL_LETTERS} characters long.", param="model")
-    if is_plain(body):
-        span = _plain_span(body) if decoded.model is not None else None
+    outline = _outline(body, decoded)
+    if is_plain(outline.text):
+        span = outline.span_of_model() if decoded.model is not None else None
     else:
         span = scan(body)
     return Peeked(
@@ -90,14 +117,44 @@ def state_asked_for(body: bytes) -> str | None:
     return "background" if state.background else None
 
 
-def is_plain(body: bytes) -> bool:
-    """Say whether the body can't hold one of our keys twice, so that the fast reader will do."""
+class _Outline(NamedTuple):
+    """A body from which `length` bytes are cut out at `start`."""
+
+    text: bytes
+    start: int = 0
+    length: int = 0
+
+    def span_of_model(self) -> tuple[int, int] | None:
+        """Return where the model's string lies in the body; the text must be plain."""
+        match = _MODEL.search(self.text)
+        if match is None:
+            return None
+        start, end = match.span(1)
+        moved = self.length if start >= self.start else 0
+        return start + moved, end + moved
+
+
+def _outline(body: bytes, decoded: _Body) -> _Outline:
+    """Return the body without its largest value, where that is found at once.
+
+    A quote in a string of JSON has a backslash before it, so that what looks like this key is it.
+    """
+    name, value = decoded.largest()
+    found = _KEY[name].search(body) if value else None
+    if found is None or not body.startswith(value, found.end()):
+        return _Outline(body)
+    start = found.end()
+    return _Outline(body[:start] + body[start + len(value) :], start, len(value))
+
+
+def is_plain(text: bytes) -> bool:
+    """Say whether there can't be one of our keys twice, so that the fast reader will do."""
     seen: set[bytes] = set()
-    for found in _OURS.finditer(body):
+    for found in _OURS.finditer(text):
         if found[1] in seen:
             return False
         seen.add(found[1])
-    return not _SPELT_OUT.search(body)
+    return not _SPELT_OUT.search(text)
 
 
 def _decode(body: bytes) -> _Body:
@@ -118,11 +175,6 @@ def _wrong_type(error: msgspec.ValidationError) -> InvalidRequest:
     if field == "stream":
         return InvalidRequest("`stream` must be true or false.", param="stream")
     return InvalidRequest("The request's body must be a JSON object.")
-
-
-def _plain_span(body: bytes) -> tuple[int, int] | None:
-    match = _MODEL.search(body)
-    return match.span(1) if match else None
 
 
 def scan(body: bytes) -> tuple[int, int] | None:
