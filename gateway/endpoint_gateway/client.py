@@ -138,7 +138,7 @@ class Watch:
         self._exchange = exchange
         self._gone = False
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of ours always runs in a task
         self._task = task
@@ -149,7 +149,7 @@ class Watch:
             self._gone = True
             self._task.cancel()
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

@@ -51,8 +51,8 @@ class Exchange:
         "_chunked",
         "_complete",
         "_drained",
-        "_expects",
         "_head",
+        "_invited",
         "_leaver",
         "_pieces",
         "_size",
@@ -89,10 +89,10 @@ class Exchange:
         self.gone = False
         self.lagging = False
         self._wire = wire
-        self._expects = any(name == b"expect" for name, _ in headers)
         self._pieces: list[bytes] = []
         self._size = 0
         self._complete = False
+        self._invited = False
         self._chunked = False
         self._head = b""
         self._waiter: asyncio.Future[None] | None = None
@@ -116,9 +116,9 @@ class Exchange:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _wait_for_body(self) -> None:
-        if self._expects and not self.started:
-            self._expects = False
-            if self.version == "1.1":
+        if not (self._invited or self.started):
+            self._invited = True
+            if self.version == "1.1" and any(name == b"expect" for name, _ in self.headers):
                 self._wire.write(_CONTINUE)
         self._waiter = asyncio.get_running_loop().create_future()
         try:

@@ -11,26 +11,17 @@ from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
+from .tally import Tally
 from .usage import Usage
 
 CLIENT_CLOSED = 499
 """nginx's status for a client that left before its answer; it is only ever logged and counted."""
 
 MAX_LOGGED_PATH = 256
+_FLUSH_SECONDS = 0.05
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-
-_ROUTE = ("route", "endpoint")
-_REQUESTS = "Requests that ended, by route, endpoint and status (499: the client left)."
-_IN_FLIGHT = "Requests that were begun and have not ended."
-_KEY_REQUESTS = (
-    "Requests with a key that ended, by endpoint, key and class of status (2xx, 4xx, ...)."
-)
-_TOKENS = "Tokens of answers, by endpoint, key, direction, and whether they are estimated."
-_FIRST_BYTE = "From a request's head to the first byte of its answer's body."
-_DURATION = "From a request's head to its end."
 _ERRORS = "Attempts at a replica that failed, by what went wrong."
 _RETRIES = "Attempts that were made again, on another replica."
 
@@ -42,46 +33,26 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._tally = Tally()
+        self.registry.register(self._tally)
         named: Any = {"namespace": "vllm_endpoints_gateway", "registry": self.registry}
-        self._requests = Counter("requests", _REQUESTS, (*_ROUTE, "status"), **named)
-        by_key = {"labelnames": ("endpoint", "key", "status_class"), **named}
-        self._key_requests = Counter("key_requests", _KEY_REQUESTS, **by_key)
-        by_direction = {"labelnames": ("endpoint", "key", "direction", "estimated"), **named}
-        self._tokens = Counter("tokens", _TOKENS, **by_direction)
-        self._running = 0
-        in_flight = Gauge("requests_in_flight", _IN_FLIGHT, **named)
-        # inc() and dec() take a lock
-        in_flight.set_function(lambda: self._running)
-        timing = {"labelnames": _ROUTE, "buckets": _SECONDS, **named}
-        self._first_byte = Histogram("time_to_first_byte_seconds", _FIRST_BYTE, **timing)
-        self._duration = Histogram("request_duration_seconds", _DURATION, **timing)
         self._upstream_errors = Counter("upstream_errors", _ERRORS, ("endpoint", "reason"), **named)
         self._retries = Counter("upstream_retries", _RETRIES, ("endpoint",), **named)
-        self._by_endpoint = (
-            *(self._requests, self._first_byte, self._duration),
-            *(self._upstream_errors, self._retries, self._key_requests, self._tokens),
-        )
-        self._counters: dict[tuple[str, str, int], Counter] = {}
-        self._key_counters: dict[tuple[str, str, int], Counter] = {}
-        self._token_counters: dict[tuple[str, str, bool], tuple[Counter, Counter]] = {}
-        self._histograms: dict[tuple[str, str], tuple[Histogram, Histogram]] = {}
 
     def begin(self) -> None:
         """Count a request that begins."""
-        self._running += 1
+        self._tally.running += 1
 
     def end(self, record: "Record", *, now: float) -> None:
         """Count a request that ended."""
-        self._running -= 1
-        self._counter(record.route, record.endpoint, record.status).inc()
+        tally, route, endpoint = self._tally, record.route, record.endpoint
+        tally.running -= 1
+        tally.count(route, endpoint, record.status)
         if record.key:
-            self._key_counter(record.endpoint, record.key, record.status // 100).inc()
-            if record.usage is not None:
-                self._count_tokens(record.endpoint, record.key, record.usage)
-        first_byte, duration = self._timings(record.route, record.endpoint)
-        if record.first_byte is not None:
-            first_byte.observe(record.first_byte - record.began)
-        duration.observe(now - record.began)
+            tally.count_for_key(endpoint, record.key, record.status, record.usage)
+        first_byte = record.first_byte
+        first_byte_seconds = None if first_byte is None else first_byte - record.began
+        tally.time(route, endpoint, first_byte_seconds, now - record.began)
 
     def upstream_error(self, endpoint: str, reason: str) -> None:
         """Count an attempt that failed."""
@@ -96,110 +67,41 @@ class Metrics:
 
         One with a request in flight is back when that ends, and is forgotten at the next call.
         """
-        gone = {endpoint for _, endpoint in self._histograms} - {"", *endpoints}
+        gone = self._tally.endpoints - {"", *endpoints}
+        self._tally.forget_endpoints(gone)
         for endpoint in gone:
-            for metric in self._by_endpoint:
-                metric.remove_by_labels({"endpoint": endpoint})
-        self._counters = {key: kept for key, kept in self._counters.items() if key[1] not in gone}
-        self._drop_children(lambda endpoint, _: endpoint in gone)
-        self._histograms = {
-            key: kept for key, kept in self._histograms.items() if key[1] not in gone
-        }
+            self._upstream_errors.remove_by_labels({"endpoint": endpoint})
+            self._retries.remove_by_labels({"endpoint": endpoint})
 
     def retain_keys(self, keys: Iterable[str]) -> None:
         """Forget the keys that are not among these, as `retain` does the endpoints."""
-        gone = {key for _, key, _ in self._key_counters} - set(keys)
-        for key in gone:
-            self._key_requests.remove_by_labels({"key": key})
-            self._tokens.remove_by_labels({"key": key})
-        self._drop_children(lambda _, key: key in gone)
-
-    def _drop_children(self, is_gone: Callable[[str, str], bool]) -> None:
-        by_key, tokens = self._key_counters, self._token_counters
-        self._key_counters = {k: kept for k, kept in by_key.items() if not is_gone(*k[:2])}
-        self._token_counters = {k: kept for k, kept in tokens.items() if not is_gone(*k[:2])}
+        self._tally.forget_keys(self._tally.keys - set(keys))
 
     def page(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    # labels() takes a lock and formats its arguments at each call; the children are kept instead
 
-    def _counter(self, route: str, endpoint: str, status: int) -> Counter:
-        labels = (route, endpoint, status)
-        found = self._counters.get(labels)
-        if found is None:
-            found = self._counters[labels] = self._requests.labels(*labels)
-        return found
-
-    def _key_counter(self, endpoint: str, key: str, hundreds: int) -> Counter:
-        labels = (endpoint, key, hundreds)
-        found = self._key_counters.get(labels)
-        if found is None:
-            found = self._key_requests.labels(endpoint, key, f"{hundreds}xx")
-            self._key_counters[labels] = found
-        return found
-
-    def _count_tokens(self, endpoint: str, key: str, usage: Usage) -> None:
-        labels = (endpoint, key, usage.estimated)
-        found = self._token_counters.get(labels)
-        if found is None:
-            estimated = "true" if usage.estimated else "false"
-            children = (
-                self._tokens.labels(endpoint, key, direction, estimated)
-                for direction in ("input", "output")
-            )
-            found = self._token_counters[labels] = next(children), next(children)
-        found[0].inc(usage.input)
-        found[1].inc(usage.output)
-
-    def _timings(self, route: str, endpoint: str) -> tuple[Histogram, Histogram]:
-        labels = (route, endpoint)
-        found = self._histograms.get(labels)
-        if found is None:
-            found = (self._first_byte.labels(*labels), self._duration.labels(*labels))
-            self._histograms[labels] = found
-        return found
-
-
-class Record:
+class Record(msgspec.Struct, gc=False):
     """What is known of one request; times are `time.perf_counter()` seconds.
 
     `input_bytes` is the size of what the engine reads as text.
     """
 
-    __slots__ = (
-        "attempts",
-        "began",
-        "endpoint",
-        "error",
-        "first_byte",
-        "input_bytes",
-        "key",
-        "method",
-        "path",
-        "request_id",
-        "route",
-        "status",
-        "stream",
-        "usage",
-    )
-
-    def __init__(self, *, method: str, path: str, request_id: str) -> None:
-        self.began = time.perf_counter()
-        self.method = method
-        self.path = path
-        self.request_id = request_id
-        self.route = "none"
-        self.endpoint = ""
-        self.key = ""
-        self.status = CLIENT_CLOSED
-        self.stream = False
-        self.attempts = 0
-        self.error: str | None = None
-        self.first_byte: float | None = None
-        self.input_bytes = 0
-        self.usage: Usage | None = None
+    method: str
+    path: str
+    request_id: str
+    began: float
+    route: str = "none"
+    endpoint: str = ""
+    key: str = ""
+    status: int = CLIENT_CLOSED
+    stream: bool = False
+    attempts: int = 0
+    error: str | None = None
+    first_byte: float | None = None
+    input_bytes: int = 0
+    usage: Usage | None = None
 
     def saw_byte(self) -> None:
         """Note the time of the first byte of the answer's body."""
@@ -239,7 +141,7 @@ class AccessLog:
         self._unflushed = False
 
     def write(self, record: Record, *, now: float) -> None:
-        """Write this request's line; it is out before the loop waits for anything again."""
+        """Write this request's line; it is out within a twentieth of a second."""
         first_byte, usage = record.first_byte, record.usage
         line = _Line(
             time=round(self._wall_clock(), 3),
@@ -262,7 +164,7 @@ class AccessLog:
         self._stream.write(_encode(line) + b"\n")
         if not self._unflushed:
             self._unflushed = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush)
 
     def _flush(self) -> None:
         self._unflushed = False

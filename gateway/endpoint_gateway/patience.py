@@ -4,15 +4,16 @@ Made by dispatch, obeyed by pool while it connects and by upstream's timer from 
 times are the event loop's, in seconds, and are given. Refuses to watch a clock itself.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from .errors import BackendTimeout
 
 TOO_LONG = "The answer took longer than is allowed in total."
+_NOT_BEGUN = "The model's engine did not begin to answer in time."
+_FELL_SILENT = "The model's engine fell silent in the middle of its answer."
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True, gc=False):
     """How long one request may take. `deadline` is in the loop's time and covers everything.
 
     `first_byte_seconds` and `idle_seconds` are None except for streams: until the first byte of
@@ -24,18 +25,18 @@ class Patience:
     idle_seconds: float | None = None
     connect_seconds: float | None = None
 
-    def limit(self, *, began: float, silent_since: float | None) -> tuple[float, BackendTimeout]:
-        """Return the time at which patience ends as things stand, and what to say then.
+    def due(self, *, began: float, silent_since: float | None) -> float:
+        """Return the time at which patience ends as things stand.
 
         `began` is when the request was sent; `silent_since` when the last of its answer's body
         came, None before the first.
         """
-        if silent_since is None:
-            since, seconds = began, self.first_byte_seconds
-            text = "The model's engine did not begin to answer in time."
-        else:
-            since, seconds = silent_since, self.idle_seconds
-            text = "The model's engine fell silent in the middle of its answer."
-        if seconds is None or since + seconds >= self.deadline:
-            return self.deadline, BackendTimeout(TOO_LONG)
-        return since + seconds, BackendTimeout(text)
+        since = began if silent_since is None else silent_since
+        seconds = self.first_byte_seconds if silent_since is None else self.idle_seconds
+        return self.deadline if seconds is None else min(since + seconds, self.deadline)
+
+    def verdict(self, *, began: float, silent_since: float | None) -> BackendTimeout:
+        """Return what to say when it has ended."""
+        if self.due(began=began, silent_since=silent_since) == self.deadline:
+            return BackendTimeout(TOO_LONG)
+        return BackendTimeout(_NOT_BEGUN if silent_since is None else _FELL_SILENT)

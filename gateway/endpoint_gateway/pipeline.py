@@ -97,7 +97,7 @@ class Pipeline:
         """See that a request is answered, and write down how it went."""
         identity = request_id(exchange.headers)
         record = Record(
-            method=exchange.method, path=exchange.path, request_id=identity.decode("ascii")
+            exchange.method, exchange.path, identity.decode("ascii"), time.perf_counter()
         )
         self._metrics.begin()
         try:
@@ -212,24 +212,23 @@ class Pipeline:
     ) -> None:
         record = call.record
         record.endpoint = endpoint.qualified_name
-        async with Watch(call.exchange), admission:
-            call.reply.pacing = admission.headers
-            try:
-                async with self._dispatcher.open(endpoint, request, record) as answer:
-                    await relay(answer, call.reply)
-            finally:
-                if record.usage is not None:
-                    admission.spend(record.usage.total)
+        with Watch(call.exchange):
+            async with admission:
+                call.reply.pacing = admission.headers
+                try:
+                    async with self._dispatcher.open(endpoint, request, record) as answer:
+                        await relay(answer, call.reply)
+                finally:
+                    if record.usage is not None:
+                        admission.spend(record.usage.total)
 
     async def _describe_static(self, call: Call, endpoint: Endpoint, name: str) -> None:
         """Look a model up in the static backend's own list (vLLM has no route for one model)."""
         call.record.endpoint = endpoint.qualified_name
         request = _list_request(call)
-        async with (
-            Watch(call.exchange),
-            self._dispatcher.open(endpoint, request, call.record) as answer,
-        ):
-            listed = models.parse_list(await read_whole(answer))
+        with Watch(call.exchange):
+            async with self._dispatcher.open(endpoint, request, call.record) as answer:
+                listed = models.parse_list(await read_whole(answer))
         if name not in listed:
             raise ModelNotFound(name, usable=listed)
         call.reply.json(200, msgspec.json.encode(listed[name]))

@@ -44,9 +44,17 @@ class Pool:
         there is no new one to be had the request may be what ended the engine: EngineGone.
         """
         kept = self._take_idle(replica)
-        if kept is not None and (asked := await self._ask_kept(kept, request, patience)):
-            reached()
-            return asked
+        if kept is not None:
+            loop = asyncio.get_running_loop()
+            asked_at = loop.time()
+            try:
+                await kept.ask(request, patience)
+            except ConnectionLost as lost:
+                if not lost.untouched or loop.time() - asked_at >= self._limits.resend_seconds:
+                    raise
+            else:
+                reached()
+                return kept
         try:
             connection = await self._connect(replica, patience)
         except ConnectFailed as error:
@@ -54,20 +62,8 @@ class Pool:
                 raise
             raise EngineGone("The model's engine ended while it had this request.") from error
         reached()
-        return await _ask(connection, request, patience)
-
-    async def _ask_kept(
-        self, connection: Connection, request: Sequence[bytes], patience: Patience
-    ) -> Connection | None:
-        """Ask on a connection that was idle; None where the request may be sent once more."""
-        loop = asyncio.get_running_loop()
-        sent_at = loop.time()
-        try:
-            return await _ask(connection, request, patience)
-        except ConnectionLost as lost:
-            if lost.untouched and loop.time() - sent_at < self._limits.resend_seconds:
-                return None
-            raise
+        await connection.ask(request, patience)
+        return connection
 
     async def _connect(self, replica: Replica, patience: Patience) -> Connection:
         loop = asyncio.get_running_loop()
@@ -134,13 +130,3 @@ class Pool:
             for connection in connections:
                 connection.abort()
         self._idle.clear()
-
-
-async def _ask(connection: Connection, request: Sequence[bytes], patience: Patience) -> Connection:
-    connection.send(request, patience)
-    try:
-        await connection.head()
-    except BaseException:
-        connection.release()
-        raise
-    return connection

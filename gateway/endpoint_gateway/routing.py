@@ -5,6 +5,7 @@ never tells whether somebody else's endpoint exists.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from .catalog import Catalog, Endpoint, Key, age
 from .errors import EndpointNotFound, InvalidRequest, ModelNotFound, UnknownUrl
@@ -64,18 +65,22 @@ def by_host(catalog: Catalog, key: Key, host: bytes | None) -> Endpoint | None:
     """Return the endpoint of a `Host`: `name.namespace[.svc[.DOMAIN]]`, or one of its own hosts.
 
     Our own Service looks just like the former; it is told from an endpoint's by what is in the
-    catalog.
+    catalog. A host of its own leads to the oldest of those that claim it, or nowhere.
     """
-    if host is None or b"." not in host:
-        return None
-    name = host.decode("latin-1").lower().partition(":")[0].rstrip(".")
-    claims = [each for each in catalog.hosts.get(name, ()) if key.may_use(each)]
-    if claims:
-        return claims[0]
-    labels = name.split(".")
-    if len(labels) < 2 or (len(labels) > 2 and labels[2] != "svc"):
-        return None
-    return _by_qualified_name(catalog, key, (labels[1], labels[0]))
+    name, labels = _host_name(host)
+    if len(labels) == 2 or (len(labels) > 2 and labels[2] == "svc"):
+        found = _by_qualified_name(catalog, key, (labels[1], labels[0]))
+        if found is not None:
+            return found
+    claims = catalog.hosts.get(name)
+    return claims[0] if claims and key.may_use(claims[0]) else None
+
+
+@lru_cache(maxsize=1024)
+def _host_name(host: bytes | None) -> tuple[str, list[str]]:
+    """Return the name in a `Host`, without its port, and the labels of it."""
+    name = (host or b"").decode("latin-1").lower().partition(":")[0].rstrip(".")
+    return name, name.split(".")
 
 
 def _by_qualified_name(catalog: Catalog, key: Key, name: tuple[str, str]) -> Endpoint | None:

@@ -36,6 +36,7 @@ class Server:
         self._port = port
         self._limits = limits or Limits()
         self._drain_seconds = drain_seconds
+        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._end = asyncio.Event()
         self._over = asyncio.Event()
@@ -53,7 +54,7 @@ class Server:
 
     def run(self, answer: Coroutine[object, object, None]) -> None:
         """Have a request answered."""
-        task = asyncio.create_task(answer)
+        task = self._loop.create_task(answer)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 

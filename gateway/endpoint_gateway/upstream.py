@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._closed = False
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._waiter: asyncio.Future[None] | None = None
         self._reset()
 
@@ -109,15 +110,27 @@ class Connection(asyncio.Protocol):
         self._busy = True
         self._patience = patience
         self._began = self._touched = self._loop.time()
-        self._transport.writelines(request)
+        if len(request) == 1:
+            self._transport.write(request[0])
+        else:
+            self._transport.writelines(request)
         self._watch_clock()
 
-    async def head(self) -> None:
-        """Wait until `status` and `headers` are there. Raises BackendFailed, BackendTimeout."""
-        while not self._head_done and self._error is None:
-            await self._wait()
-        if self._error is not None and not self._head_done:
-            raise self._error
+    async def ask(self, request: Sequence[bytes], patience: Patience) -> None:
+        """Send a request, and wait until `status` and `headers` of its answer are there.
+
+        The connection is released where this fails. Raises BackendFailed and BackendTimeout.
+        """
+        self.send(request, patience)
+        try:
+            while not self._head_done:
+                if self._error is not None:
+                    raise self._error
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        except BaseException:
+            self.release()
+            raise
 
     async def read(self) -> bytes:
         """Return what has come of the body since the last call, waiting for some; b"" at its end.
@@ -163,10 +176,8 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> None:
         """End the request: the connection goes back to the pool if it is fit to, else it closes."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._busy = False
+        self._waiter = None
         self._pieces = []
         if self._complete and self._reusable and not self._closed:
             self._resume()
@@ -203,6 +214,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         if not self._busy:
             self._keeper.forget(self)
         elif self._until_close and self._head_done and exc is None:
@@ -242,7 +255,8 @@ class Connection(asyncio.Protocol):
             return
         if not self._body_seen:
             self._body_seen = True
-            self._restart_clock()
+            if self._patience.idle_seconds is not None:
+                self._watch_clock()
         self._unaccounted = 0
         self._pieces.append(body)
         self._buffered += len(body)
@@ -301,22 +315,34 @@ class Connection(asyncio.Protocol):
 
     # -- time ---------------------------------------------------------------------------------
 
-    def _restart_clock(self) -> None:
-        """Look at the clock anew where the limit that counts now is not the one it was set for."""
-        if self._timer is not None and self._patience.idle_seconds is not None:
-            self._timer.cancel()
-            self._watch_clock()
-
     def _watch_clock(self) -> None:
-        silent_since = None
-        if self._body_seen:
-            # while the client lags it is the client that is slow
-            silent_since = self._loop.time() if self._pieces else self._touched
-        due, error = self._patience.limit(began=self._began, silent_since=silent_since)
-        if due > self._loop.time():
-            self._timer = self._loop.call_at(due, self._watch_clock)
-        elif not self._complete:
-            self._fail(error)
+        """See that patience ends when it is due.
+
+        The timer stays for the next request. It looks at how things stand when it rings, and is
+        set anew only where that would be too late.
+        """
+        due = self._patience.due(began=self._began, silent_since=self._silent_since())
+        if self._timer is None or due < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = self._loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if not self._busy or self._complete:
+            return
+        silent_since = self._silent_since()
+        if self._patience.due(began=self._began, silent_since=silent_since) > self._loop.time():
+            self._watch_clock()
+        else:
+            self._fail(self._patience.verdict(began=self._began, silent_since=silent_since))
+
+    def _silent_since(self) -> float | None:
+        if not self._body_seen:
+            return None
+        # while the client lags it is the client that is slow
+        return self._loop.time() if self._pieces else self._touched
 
 
 def _lost(*, untouched: bool) -> ConnectionLost:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Replica
@@ -32,7 +32,7 @@ def dispatcher(pool: Pool, *, error: float = 1.0) -> Dispatcher:
 
 
 def record() -> Record:
-    return Record(method="POST", path=REQUEST.path, request_id="1")
+    return Record("POST", REQUEST.path, "1", 0.0)
 
 
 # ruff: noqa: ARG002 - the signature is Pool's

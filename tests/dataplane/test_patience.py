@@ -20,7 +20,7 @@ from helpers.virtual_clock import run_virtually
 class Wire(asyncio.Transport):
     """A transport whose other end is the test."""
 
-    def writelines(self, _: object) -> None:
+    def write(self, _: object) -> None:
         """Swallow the request."""
 
     def get_write_buffer_size(self) -> int:
