@@ -110,9 +110,8 @@ async def read_body(exchange: Exchange, *, limit: int) -> bytes:
     A body that is announced as too large is not waited for. What the client sends on regardless
     is thrown away by the server, so that it lives to read its answer.
     """
-    announced = find(exchange.headers, b"content-length")
-    if announced is not None and int(announced) > limit:  # the parser saw to it that it is a number
-        raise BodyTooLarge(f"The request's body is larger than {limit} bytes.")
+    if announced_over(exchange, limit):
+        raise too_large(limit)
     body = await exchange.read()
     if exchange.is_complete and len(body) <= limit:
         return body
@@ -121,8 +120,19 @@ async def read_body(exchange: Exchange, *, limit: int) -> bytes:
         pieces.append(piece)
         size += len(piece)
     if size > limit:
-        raise BodyTooLarge(f"The request's body is larger than {limit} bytes.")
+        raise too_large(limit)
     return b"".join(pieces)
+
+
+def announced_over(exchange: Exchange, limit: int) -> bool:
+    """Say whether the request's head tells of a body that is too large."""
+    announced = find(exchange.headers, b"content-length")
+    return announced is not None and int(announced) > limit  # the parser took it for a number
+
+
+def too_large(limit: int) -> BodyTooLarge:
+    """Return what is to be raised for a body over this many bytes."""
+    return BodyTooLarge(f"The request's body is larger than {limit} bytes.")
 
 
 class Watch:

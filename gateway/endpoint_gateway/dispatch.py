@@ -10,6 +10,7 @@ kills an engine must not be handed to all of them.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
@@ -56,11 +57,11 @@ class Timeouts:
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """What is asked of an engine. `headers` are the client's, as they came."""
+    """What is asked of an engine. `headers` are the client's, as they came; `body` is in pieces."""
 
     path: str
     headers: Headers
-    body: bytes = b""
+    body: Sequence[bytes | memoryview] = ()
     method: str = "POST"
     stream: bool = False
     request_id: bytes = b""
@@ -140,7 +141,9 @@ class Dispatcher:
         now = asyncio.get_running_loop().time()
         return self._balancer.lease(endpoint.replicas, without=without, now=now)
 
-    async def ask(self, lease: Lease, request: list[bytes], patience: Patience) -> Connection:
+    async def ask(
+        self, lease: Lease, request: list[bytes | memoryview], patience: Patience
+    ) -> Connection:
         """Send the request to the leased replica. Raises as Pool.request does."""
         try:
             return await self._pool.request(lease.replica, request, patience, reached=lease.reached)
@@ -276,8 +279,9 @@ class Attempts:
             self._lease = None
 
 
-def _render(request: Request, replica: Replica, credential: Credential) -> list[bytes]:
+def _render(request: Request, replica: Replica, credential: Credential) -> list[bytes | memoryview]:
     """Return the bytes of a request: our framing, our key, and the client's other headers."""
+    size = 0
     lines = [
         f"{request.method} {request.path} HTTP/1.1\r\nhost: {_authority(replica)}\r\n".encode(),
         b"accept-encoding: identity\r\nx-request-id: %s\r\n" % request.request_id,
@@ -286,12 +290,12 @@ def _render(request: Request, replica: Replica, credential: Credential) -> list[
     if credential is not None:
         lines.append(b"authorization: %s\r\n" % credential)
     if request.method == "POST":
-        lines.append(b"content-length: %d\r\n" % len(request.body))
+        size = sum(map(len, request.body))
+        lines.append(b"content-length: %d\r\n" % size)
     lines.append(b"\r\n")
-    if len(request.body) > _SMALL_BYTES:
-        return [b"".join(lines), request.body]
-    lines.append(request.body)
-    return [b"".join(lines)]
+    if size > _SMALL_BYTES:
+        return [b"".join(lines), *request.body]
+    return [b"".join((*lines, *request.body))]
 
 
 @lru_cache(maxsize=4096)

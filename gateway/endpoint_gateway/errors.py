@@ -4,7 +4,7 @@
     ├── InvalidRequest           400
     │   ├── BodyTooLarge         413
     │   ├── HeadTooLarge         431
-    │   └── HeadTooSlow          408
+    │   └── TooSlow              408
     ├── InvalidApiKey            401
     ├── ModelNotFound            404 model_not_found
     ├── EndpointNotFound         404 endpoint_not_found
@@ -89,14 +89,11 @@ class HeadTooLarge(InvalidRequest):
         super().__init__("The request's headers are larger than this gateway takes.")
 
 
-class HeadTooSlow(InvalidRequest):
-    """The request's head was begun and not completed in time."""
+class TooSlow(InvalidRequest):
+    """The request was begun and not completed in time."""
 
     status = 408
     code = "request_timeout"
-
-    def __init__(self) -> None:
-        super().__init__("The request's headers did not arrive in time.")
 
 
 class InvalidApiKey(GatewayError):

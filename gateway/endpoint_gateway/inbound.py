@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from .errors import GatewayError, Headers, HeadTooLarge, HeadTooSlow, InvalidRequest, render
+from .errors import GatewayError, Headers, HeadTooLarge, InvalidRequest, TooSlow, render
 from .exchange import Exchange, date_line, status_line
 from .headers import request_id
 
@@ -31,8 +31,9 @@ class Limits:
 
     `head_bytes` bounds a request's head, and its trailers and what else is not body; `head_seconds`
     the time for a head, from its first bytes, and for what is left of a body when its answer is
-    complete; `stall_seconds` the time in which a client that lags must read on; `idle_seconds` how
-    long a connection is kept on which nothing is asked.
+    complete; `stall_seconds` the time in which a client that lags must read on, and one that sends
+    a body must send some more of it; `idle_seconds` how long a connection is kept on which nothing
+    is asked.
     """
 
     head_bytes: int = 65536
@@ -150,10 +151,13 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or exchange.ended:
             self._await_the_rest()
-        elif not (self._running or exchange.gone):
+            return
+        if not (self._running or exchange.gone):
             self._running = True
             self._verdict = None
             self._keeper.run(self._answer(exchange))
+        if not (exchange.is_complete or self._lagging):
+            self._allow(self._limits.stall_seconds, self._stalls)
 
     def pause_writing(self) -> None:
         self._lagging = True
@@ -218,6 +222,8 @@ class ClientConnection(asyncio.Protocol):
         self._begun = False
         exchange = self._exchange
         if exchange is not None:
+            if not self._lagging:
+                self._verdict = None
             exchange.complete()
             if exchange.ended:
                 self._await_next()
@@ -303,7 +309,10 @@ class ClientConnection(asyncio.Protocol):
             self._allow(self._limits.head_seconds, self._too_slow)
 
     def _too_slow(self) -> None:
-        self._refuse(HeadTooSlow())
+        self._refuse(TooSlow("The request's headers did not arrive in time."))
+
+    def _stalls(self) -> None:
+        self._refuse(TooSlow("Nothing more of the request's body arrived for too long."))
 
     def _allow(self, seconds: float, verdict: Callable[[], None]) -> None:
         """Do this when the time is over, unless something else is allowed or nothing is awaited."""

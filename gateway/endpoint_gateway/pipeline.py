@@ -9,6 +9,7 @@ happens. This is also the inner of the two shells: no failure of ours leaves it 
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from .errors import (
     Unsupported,
 )
 from .exchange import Exchange
+from .forms import boundary_of, peek_form, with_model
 from .headers import Headers, request_id
 from .headers import find as find_header
 from .limiter import Admission, Limiter
@@ -36,6 +38,7 @@ from .peek import peek, state_asked_for
 from .relay import read_whole, relay
 from .rewriting import rewrite
 from .routes import Kind, Target, find
+from .spool import spooled
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ class Pipeline:
         self._max_body_bytes = max_body_bytes
         self._actions = {
             Kind.INFER: self.infer,
+            Kind.INFER_FROM_FORM: self.infer_from_form,
             Kind.LIST_MODELS: self.list_models,
             Kind.DESCRIBE_MODEL: self.describe_model,
             Kind.REFUSE: self.refuse,
@@ -145,18 +149,23 @@ class Pipeline:
         endpoint = self._meant(call, key, peeked.model)
         if route.keeps_state and (member := state_asked_for(body)):
             raise Unsupported(f"`{member}` is not supported: no engine remembers.", param=member)
-        call.record.stream, call.record.input_bytes = peeked.stream, len(body)
+        call.record.input_bytes = len(body)
         model = routing.engine_model(endpoint, peeked.model)
         rewritten = rewrite(body, peeked, route.rules, model=model)
         call.reply.withholds_usage = rewritten.uninvited
-        request = Request(
-            path=route.path,
-            headers=call.headers,
-            body=rewritten.body,
-            stream=peeked.stream,
-            request_id=call.reply.request_id,
-        )
+        request = _request(call, [rewritten.body], stream=peeked.stream)
         await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
+
+    async def infer_from_form(self, call: Call) -> None:
+        """Pass a form on to the endpoint that it means, and its answer back."""
+        key = self.key_of(call)
+        boundary = boundary_of(find_header(call.headers, b"content-type"))
+        async with spooled(call.exchange, limit=self._max_body_bytes) as body:
+            peeked = peek_form(body, boundary)
+            endpoint = self._meant(call, key, peeked.model)
+            model = routing.engine_model(endpoint, peeked.model)
+            request = _request(call, with_model(body, peeked, model), stream=peeked.stream)
+            await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
 
     async def list_models(self, call: Call) -> None:
         """List the models that the key may use, or those of one endpoint; wakes nothing."""
@@ -232,6 +241,17 @@ class Pipeline:
         if name not in listed:
             raise ModelNotFound(name, usable=listed)
         call.reply.json(200, msgspec.json.encode(listed[name]))
+
+
+def _request(call: Call, body: Sequence[bytes | memoryview], *, stream: bool) -> Request:
+    call.record.stream = stream
+    return Request(
+        path=call.target.route.path,
+        headers=call.headers,
+        body=body,
+        stream=stream,
+        request_id=call.reply.request_id,
+    )
 
 
 def _list_request(call: Call) -> Request:

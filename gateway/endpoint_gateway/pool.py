@@ -28,7 +28,7 @@ class Pool:
     async def request(
         self,
         replica: Replica,
-        request: Sequence[bytes],
+        request: Sequence[bytes | memoryview],
         patience: Patience,
         *,
         reached: Callable[[], None] = _unheard,

@@ -45,6 +45,7 @@ class Kind(Enum):
     """What is done with a request."""
 
     INFER = auto()
+    INFER_FROM_FORM = auto()
     LIST_MODELS = auto()
     DESCRIBE_MODEL = auto()
     REFUSE = auto()
@@ -96,6 +97,10 @@ _ANSWERS = (
         listed_as="messages",
     ),
 )
+_AUDIO = tuple(
+    Route(f"audio.{name}", f"/v1/audio/{name}", Kind.INFER_FROM_FORM)
+    for name in ("transcriptions", "translations")
+)
 _VLLMS_OWN = tuple(
     Route(name, f"/{name}")
     for name in ("tokenize", "detokenize", "pooling", "classify", "score", "rerank")
@@ -106,7 +111,10 @@ _REFUSED = Route("unsupported", kind=Kind.REFUSE, method=None)
 _REFUSED_MESSAGES = replace(_REFUSED, dialect=ANTHROPIC)
 
 _BELOW_V1: Final[Mapping[str, Route]] = {
-    **{route.path.removeprefix("/v1"): route for route in (*_ANSWERS, *_VLLMS_OWN, _MODELS)},
+    **{
+        route.path.removeprefix("/v1"): route
+        for route in (*_ANSWERS, *_AUDIO, *_VLLMS_OWN, _MODELS)
+    },
 }
 _RERANK: Final = _BELOW_V1["/rerank"]
 _SHARED: Final[Mapping[str, Target]] = {

@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
 
     # -- for dispatch and relay ---------------------------------------------------------------
 
-    def send(self, request: Sequence[bytes], patience: Patience) -> None:
+    def send(self, request: Sequence[bytes | memoryview], patience: Patience) -> None:
         """Send a whole request. The connection must be idle."""
         self._reset()
         self._busy = True
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
             self._transport.writelines(request)
         self._watch_clock()
 
-    async def ask(self, request: Sequence[bytes], patience: Patience) -> None:
+    async def ask(self, request: Sequence[bytes | memoryview], patience: Patience) -> None:
         """Send a request, and wait until `status` and `headers` of its answer are there.
 
         The connection is released where this fails. Raises BackendFailed and BackendTimeout.

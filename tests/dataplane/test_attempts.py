@@ -46,7 +46,7 @@ class Refused(Pool):
     async def request(
         self,
         replica: Replica,
-        request: Sequence[bytes],
+        request: Sequence[bytes | memoryview],
         patience: Patience,
         *,
         reached: Callable[[], None] = print,

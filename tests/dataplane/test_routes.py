@@ -21,6 +21,8 @@ ROUTES = {
     "responses": "/v1/responses",
     "messages": "/v1/messages",
     "messages.count_tokens": "/v1/messages/count_tokens",
+    "audio.transcriptions": "/v1/audio/transcriptions",
+    "audio.translations": "/v1/audio/translations",
     "tokenize": "/tokenize",
     "detokenize": "/detokenize",
     "pooling": "/pooling",

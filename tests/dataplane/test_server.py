@@ -288,6 +288,12 @@ async def test_a_head_that_takes_too_long_is_a_408() -> None:
         assert told(await client.rest()) == (408, "request_timeout")
 
 
+async def test_a_body_that_stalls_is_a_408() -> None:
+    async with client_of(Echo(), limits=Limits(stall_seconds=0.05)) as client:
+        client.writer.write(HEAD + b"content-length: 9\r\n\r\nx")
+        assert told(await client.rest()) == (408, "request_timeout")
+
+
 async def test_a_connection_on_which_nothing_is_asked_is_closed() -> None:
     async with client_of(Echo(), limits=Limits(idle_seconds=0.05)) as client:
         assert await client.rest() == b""
