@@ -19,8 +19,6 @@ N ?= 1000 2000
 IDLE ?= 60
 EDITS ?= 200
 ROUNDS ?= 2
-# of `make bench-gateway`; --help lists them
-FLAGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -95,12 +93,10 @@ manifests: $(ENVIRONMENT) ## write crds/ from the models
 
 .PHONY: lock
 lock: $(ENVIRONMENT) ## resolve all requirements into locked sets, with hashes and without addresses
-	@for extra in operator gateway dev; do \
-	  $(BIN)/uv pip compile -q pyproject.toml --extra $$extra --universal --python-version 3.11 \
-	    --generate-hashes --no-header --no-annotate -o requirements/$$extra.txt; done
+	@for extras in operator gateway,shared-limits dev; do \
+	  $(BIN)/uv pip compile -q pyproject.toml --extra $${extras%,*} --extra $${extras#*,} --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-annotate -o requirements/$${extras%,*}.txt; done
 	@cd hack/engine && $(CURDIR)/$(BIN)/uv pip compile -q requirements.in --no-deps --universal --python-version 3.11 \
-	  --generate-hashes --no-header --no-annotate -o requirements.txt
-	@cd bench/gateway && $(CURDIR)/$(BIN)/uv pip compile -q requirements.in --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate -o requirements.txt
 
 .PHONY: tools
@@ -114,10 +110,6 @@ images: ## build the images of operator and gateway without Docker, and print wh
 .PHONY: bench-operator
 bench-operator: $(ENVIRONMENT) ## our operator beside one in Go, half an hour (N="1000 2000" IDLE=60 seconds EDITS=200 ROUNDS=2)
 	@PYTHONPATH=tests $(BIN)/python -m bench.operator --endpoints $(N) --idle $(IDLE) --edits $(EDITS) --rounds $(ROUNDS)
-
-.PHONY: bench-gateway
-bench-gateway: $(ENVIRONMENT) ## our gateway beside nginx, one in Go, vllm-router and LiteLLM, 20 minutes (FLAGS="--quick --only gateway,nginx")
-	@PYTHONPATH=tests $(BIN)/python -m bench.gateway $(FLAGS)
 
 .PHONY: clean
 clean: ## remove what was made here; the caches outside the clone stay

@@ -57,6 +57,9 @@ def main() -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings, backend))
+    except SettingsError as error:
+        logging.critical("%s", error)
+        sys.exit(2)
     except ClusterError as error:
         logging.critical("the API server can't be used: %s", error)
         sys.exit(1)

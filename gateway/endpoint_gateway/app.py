@@ -19,7 +19,7 @@ from .balancer import Balancer
 from .catalog import Catalog, Keyring
 from .discovery import Own, StaticDirectory, WatchedDirectory
 from .dispatch import Dispatcher, Timeouts
-from .errors import CannotListen, ClusterError
+from .errors import CannotListen, ClusterError, SettingsError
 from .exchange import Exchange
 from .limiter import Limiter, Shared
 from .metrics import AccessLog, Metrics
@@ -152,7 +152,7 @@ async def run(settings: Settings, backend: StaticBackend | None) -> None:
         first = _first_of(group)
         if isinstance(first, kube_api.KubeError):
             raise ClusterError(str(first)) from group
-        if isinstance(first, CannotListen):
+        if isinstance(first, CannotListen | SettingsError):
             raise first from group
         raise
 
@@ -165,18 +165,49 @@ def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 async def _serve(
     settings: Settings, directory: Directory, balancer: Balancer, *, metrics: Metrics
 ) -> None:
-    log = sys.stdout.buffer
-    gateway = build(settings, directory, balancer=balancer, metrics=metrics, log=log)
+    async with _sharing(settings, metrics) as shared:
+        log = sys.stdout.buffer
+        gateway = build(
+            settings, directory, balancer=balancer, metrics=metrics, log=log, shared=shared
+        )
+        await _serve_gateway(settings, gateway)
+    gateway.pool.close()
+
+
+@contextlib.asynccontextmanager
+async def _sharing(settings: Settings, metrics: Metrics) -> AsyncIterator[Shared | None]:
+    """Give what all gateways count with, if they do. Raises SettingsError."""
+    url = settings.limits_redis_url.get_secret_value()
+    if not url:
+        yield None
+        return
+    try:
+        # not needed by others, who may not have redis-py
+        from .shared_limits import SharedLimits  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "VLLM_ENDPOINTS_LIMITS_REDIS_URL: redis-py is missing; install "
+            "vllm-endpoints[gateway,shared-limits], or leave the variable empty"
+        ) from error
+    async with SharedLimits(
+        url,
+        password=settings.limits_redis_password.get_secret_value() or None,
+        prefix=settings.release_namespace,
+        on_change=metrics.shared_limits().set,
+    ) as shared:
+        yield shared
+
+
+async def _serve_gateway(settings: Settings, gateway: Gateway) -> None:
     port, drain_seconds = settings.gateway_port, settings.drain_seconds
     api = Server(gateway.application, port=port, drain_seconds=drain_seconds)
     # on a port of its own that nobody exposes
-    page = Server(partial(_metrics_page, metrics), port=settings.metrics_port)
+    page = Server(partial(_metrics_page, gateway.metrics), port=settings.metrics_port)
     await page.listen()
     await api.listen()
     _end_on_signals(api, gateway.phase)
     await api.serve()
     await page.close()
-    gateway.pool.close()
 
 
 def _end_on_signals(server: Server, phase: Phase) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from .tally import Tally
 from .usage import Usage
@@ -22,6 +22,7 @@ CLIENT_CLOSED = 499
 MAX_LOGGED_PATH = 256
 _FLUSH_SECONDS = 0.05
 
+_SHARED_LIMITS = "Whether the server on which gateways count limits together can be had (1) or not."
 _ERRORS = "Attempts at a replica that failed, by what went wrong."
 _RETRIES = "Attempts that were made again, on another replica."
 
@@ -38,6 +39,11 @@ class Metrics:
         named: Any = {"namespace": "vllm_endpoints_gateway", "registry": self.registry}
         self._upstream_errors = Counter("upstream_errors", _ERRORS, ("endpoint", "reason"), **named)
         self._retries = Counter("upstream_retries", _RETRIES, ("endpoint",), **named)
+
+    def shared_limits(self) -> Gauge:
+        """Return the gauge of whether limits are shared, to be set; to be called where they are."""
+        name = "vllm_endpoints_gateway_shared_limits_up"
+        return Gauge(name, _SHARED_LIMITS, registry=self.registry)
 
     def begin(self) -> None:
         """Count a request that begins."""

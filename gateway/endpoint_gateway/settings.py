@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
 )
 
@@ -31,6 +32,7 @@ _ONLY_IN_A_CLUSTER = (
 _NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 # it becomes a header's value
 _KEY = r"^[!-~]+$"
+_NO_REDIS_URL = "must be redis://HOST:PORT/DATABASE, or rediss:// with TLS"
 _NO_URL = "must be http://HOST:PORT (TLS towards an engine is not supported)"
 
 M = TypeVar("M", bound=BaseModel)
@@ -42,6 +44,19 @@ Name = Annotated[str, Field(pattern=_NAME)]
 def _split(value: object) -> object:
     if isinstance(value, str):
         return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+def _check_redis_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+        int(parts.path.strip("/") or 0)
+    except ValueError as error:
+        raise ValueError(_NO_REDIS_URL) from error
+    if text and not usable:
+        raise ValueError(_NO_REDIS_URL)
     return value
 
 
@@ -85,6 +100,14 @@ class Settings(BaseModel):
     )
     drain_seconds: Seconds = Field(
         default=300, description="how long requests may go on after SIGTERM"
+    )
+    limits_redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] = Field(
+        default=SecretStr(""),
+        description="Redis or Valkey by which all gateways count limits together, "
+        "redis://HOST:PORT/DATABASE; empty: each counts its share",
+    )
+    limits_redis_password: SecretStr = Field(
+        default=SecretStr(""), description="password for it, where the URL has none"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line that is written"
@@ -183,10 +206,6 @@ def describe() -> str:
 def _described(model: type[BaseModel], *, prefix: str = "") -> list[str]:
     return [
         f"  {prefix}{name.upper()}\n      {field.description}"
-        + (
-            ""
-            if field.is_required() or field.default in (None, ())
-            else f" (default {field.default})"
-        )
+        + ("" if field.is_required() or not field.default else f" (default {field.default})")
         for name, field in model.model_fields.items()
     ]

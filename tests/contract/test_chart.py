@@ -52,6 +52,10 @@ TABLE: dict[str, Values] = {
     },
     "one-of-each": {"operator.replicas": 1, "gateway.replicas": 1},
     "limits": {"gateway.maxBodyBytes": 1073741824, "gateway.drainSeconds": 1},
+    "shared-limits": {
+        "gateway.limits.redis.url": "rediss://redis.redis:6379/1",
+        "gateway.limits.redis.passwordSecretRef": {"name": "redis", "key": "password"},
+    },
     "without-crds": {"crds.install": False},
     "as-a-subchart": {"global": {"anything": 1}},
 }
@@ -97,6 +101,12 @@ def test_everything_rendered_is_what_the_kubernetes_api_knows(values: Values) ->
         ({"replicas": 3}, "at ''", "'replicas' not allowed"),
         ({"gateway.maxBodyBytes": 1}, "/gateway/maxBodyBytes", "want 1,024"),
         ({"gateway.drainSeconds": 0}, "/gateway/drainSeconds", "want 1"),
+        ({"gateway.limits.redis.url": "redis.redis:6379"}, "/gateway/limits/redis/url", "pattern"),
+        (
+            {"gateway.limits.redis.passwordSecretRef": {"name": "redis"}},
+            "/gateway/limits/redis/passwordSecretRef",
+            "key",
+        ),
         ({"gateway.timeouts.idleSeconds": 0.5}, "/gateway/timeouts/idleSeconds", "want integer"),
         ({"gateway.timeouts.idle": "2m"}, "/gateway/timeouts", "'idle' not allowed"),
         ({"gateway.image.pullPolicy": "Often"}, "/gateway/image/pullPolicy", "IfNotPresent"),
@@ -494,3 +504,12 @@ def test_the_values_in_the_readme_install(tmp_path: Path) -> None:
     file.write_text(block[1].replace("$REGISTRY", "registry.example.com"))
     rendered = yaml.safe_load_all(helm("template", "vllm-endpoints", CHART, "-f", file))
     assert "Ingress" in {document["kind"] for document in rendered if document}
+
+
+def test_the_password_for_shared_limits_comes_from_its_secret_alone() -> None:
+    wanted = {"name": "redis", "key": "password"}
+    values = {"gateway.limits.redis.passwordSecretRef": wanted}
+    deployment = pick(render(values), "Deployment", "vllm-endpoints-gateway")
+    variables = {each["name"]: each for each in container(deployment)["env"]}
+    given = variables["VLLM_ENDPOINTS_LIMITS_REDIS_PASSWORD"]
+    assert given == {"name": given["name"], "valueFrom": {"secretKeyRef": wanted}}

@@ -24,7 +24,7 @@ REFERENCE = ROOT / "docs" / "reference"
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        if isinstance(value, dict) and value and key not in {"requests", "limits"}:
+        if isinstance(value, dict) and value and not prefix.endswith("resources."):
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
@@ -95,7 +95,9 @@ def test_the_messages_that_the_guide_shows_are_those_that_are_written() -> None:
 
 def test_every_metric_is_documented() -> None:
     text = (REFERENCE / "metrics.md").read_text()
-    page = Metrics().page().decode()
+    metrics = Metrics()
+    metrics.shared_limits()
+    page = metrics.page().decode()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\w+)$", page, re.MULTILINE))
     shown = dict(re.findall(r"^\| `(vllm_\w+)` \| (\w+) \|", text, re.MULTILINE))
     # what Prometheus adds by itself to counters and histograms

@@ -63,6 +63,16 @@ WRONG = {
     "a query": ({**STATIC, "BACKEND_URL": "http://x/?a=b"}, "BACKEND_URL"),
     "a fragment": ({**STATIC, "BACKEND_URL": "http://x/#a"}, "BACKEND_URL"),
     "a user": ({**STATIC, "BACKEND_URL": "http://me:sk-secret@x"}, "BACKEND_URL"),
+    "no Redis": ({**STATIC, "VLLM_ENDPOINTS_LIMITS_REDIS_URL": "http://x"}, "LIMITS_REDIS_URL"),
+    "a Redis nowhere": ({**STATIC, "VLLM_ENDPOINTS_LIMITS_REDIS_URL": "redis:"}, "REDIS_URL"),
+    "a Redis with a port that is none": (
+        {**STATIC, "VLLM_ENDPOINTS_LIMITS_REDIS_URL": "redis://x:port"},
+        "LIMITS_REDIS_URL",
+    ),
+    "a Redis with a database that is none": (
+        {**STATIC, "VLLM_ENDPOINTS_LIMITS_REDIS_URL": "redis://x/one"},
+        "LIMITS_REDIS_URL",
+    ),
     "two lines of a key": ({**STATIC, "BACKEND_API_KEY": "sk-1\nx: y"}, "BACKEND_API_KEY"),
 }
 
@@ -90,10 +100,25 @@ def test_no_message_holds_a_key() -> None:
         {"API_KEYS": "sk-secret", "BACKEND_URL": "https://x"},
         {**STATIC, "BACKEND_API_KEY": "sk-secret with a space"},
         {**STATIC, "BACKEND_URL": "http://me:sk-secret@x"},
+        {**STATIC, "VLLM_ENDPOINTS_LIMITS_REDIS_URL": "http://me:sk-secret@x"},
+        {**STATIC, "VLLM_ENDPOINTS_LIMITS_REDIS_URL": "redis://me:sk-secret@x:port"},
     ):
         with pytest.raises(SettingsError) as caught:
             load_settings(environ)
         assert "sk-secret" not in str(caught.value)
+
+
+def test_settings_that_are_shown_hold_no_password() -> None:
+    url = "rediss://me:sk-secret@redis.redis:6379/1"
+    settings, _ = load_settings(
+        {
+            **CLUSTER,
+            "VLLM_ENDPOINTS_LIMITS_REDIS_URL": url,
+            "VLLM_ENDPOINTS_LIMITS_REDIS_PASSWORD": "sk-secret",
+        }
+    )
+    assert settings.limits_redis_url.get_secret_value() == url
+    assert "sk-secret" not in repr(settings)
 
 
 def test_help_lists_every_variable() -> None:

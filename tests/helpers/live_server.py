@@ -18,6 +18,7 @@ from endpoint_gateway.app import Gateway, build
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Catalog, Endpoint, Key, Keyring, Replica
 from endpoint_gateway.inbound import Handler, Limits
+from endpoint_gateway.limiter import Shared
 from endpoint_gateway.metrics import Metrics
 from endpoint_gateway.server import Server
 from endpoint_gateway.settings import Settings
@@ -130,13 +131,14 @@ async def live_gateway(
     *endpoints: Endpoint,
     keys: tuple[Key, ...] = (key(),),
     limits: Limits | None = None,
+    shared: Shared | None = None,
     **settings: Any,
 ) -> AsyncIterator[Live]:
     """Run a gateway that knows these endpoints and keys."""
     directory = Known(Catalog.of(endpoints), keyring(*keys))
     log, balancer = BytesIO(), Balancer()
     chosen = SETTINGS.model_copy(update=settings)
-    gateway = build(chosen, directory, balancer=balancer, metrics=Metrics(), log=log)
+    gateway = build(chosen, directory, balancer=balancer, metrics=Metrics(), log=log, shared=shared)
     headers = {"authorization": f"Bearer {SECRET}", "content-type": "application/json"}
     async with serving(gateway.application, limits=limits) as (host, port):
         url = f"http://{host}:{port}"

@@ -1,0 +1,286 @@
+"""Limits that gateways count together, with a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from endpoint_gateway.catalog import Limits
+from endpoint_gateway.errors import RateLimited, SharedLimitsAway
+from endpoint_gateway.limits import Scope
+from endpoint_gateway.shared_limits import SharedLimits
+from helpers.fake_vllm import Connection, FakeVllm, answering, captured
+from helpers.gateway_process import Running, gateway_process
+from helpers.live_server import SECRET, endpoint, key, live_gateway, raw_request
+from helpers.redis_server import RedisServer, redis_server
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def server(running: RedisServer) -> RedisServer:
+    """The module's server, with nothing in it."""
+    async with Redis.from_url(running.url) as client:
+        await client.flushdb()
+    return running
+
+
+@asynccontextmanager
+async def sharing(server: RedisServer, **options: Any) -> AsyncIterator[SharedLimits]:
+    """Share limits by this server, whose every answer is waited for long enough, unless told."""
+    states: asyncio.Queue[bool] = asyncio.Queue()
+    options = {"password": None, "prefix": "test", "trip_seconds": 5, **options}
+    shared = SharedLimits(server.url, on_change=states.put_nowait, **options)
+    async with shared:
+        shared.states = states  # type: ignore[attr-defined]
+        yield shared
+
+
+async def is_up(shared: SharedLimits) -> bool:
+    """Wait for the next change of whether the server can be had, and return it."""
+    return bool(await shared.states.get())  # type: ignore[attr-defined]
+
+
+def scope(name: str = "key/a/b", **limits: int) -> Scope:
+    return Scope(name, "API key", Limits(**limits))
+
+
+async def admitted(shared: SharedLimits, *scopes: Scope) -> bool:
+    try:
+        await shared.admit(scopes)
+    except RateLimited:
+        return False
+    return True
+
+
+async def until_admitted(shared: SharedLimits, wanted: Scope) -> None:
+    """Try again until there is room."""
+    for _ in range(200):
+        if await admitted(shared, wanted):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("there is no room")
+
+
+async def test_a_limit_is_exact_with_two_gateways(server: RedisServer) -> None:
+    limit = 40
+    keys = (key(limits=Limits(requests_per_minute=limit)),)
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(FakeVllm(answering(captured("chat"))))
+        lives = []
+        for _ in range(2):
+            shared = await stack.enter_async_context(sharing(server))
+            assert await is_up(shared)
+            live = live_gateway(endpoint(engine.replica), keys=keys, shared=shared)
+            lives.append(await stack.enter_async_context(live))
+        asked = [live.chat() for live in lives for _ in range(limit)]
+        statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
+    # none came back before the last of them was asked: that takes a second and a half
+    assert (statuses.count(200), statuses.count(429)) == (limit, limit)
+
+
+async def test_tokens_that_one_gateway_counts_are_missing_at_another(server: RedisServer) -> None:
+    here = scope(tokens_per_minute=100)
+    async with sharing(server) as one, sharing(server) as other:
+        assert await is_up(one)
+        assert await is_up(other)
+        _, holder = await one.admit((here,))
+        one.settle((here,), holder, tokens=1000)
+        assert not await admitted(one, here)  # so that it has been told
+        with pytest.raises(RateLimited) as caught:
+            await other.admit((here,))
+    assert "tokens per min (TPM): Limit 100, Used 1000." in caught.value.message
+    assert dict(caught.value.headers)[b"x-ratelimit-remaining-tokens"] == b"0"
+
+
+async def test_places_are_those_of_all_gateways(server: RedisServer) -> None:
+    wide, narrow = scope(requests_per_minute=10), scope("endpoint/a/q", in_flight=1)
+    async with sharing(server) as one, sharing(server) as other:
+        assert await is_up(one)
+        assert await is_up(other)
+        headers, holder = await one.admit((wide, narrow))
+        assert dict(headers)[b"x-ratelimit-remaining-requests"] == b"9"
+        assert not await admitted(other, wide, narrow)
+        one.settle((wide, narrow), holder, tokens=0)
+        assert await admitted(one, wide)
+        headers, _ = await other.admit((wide, narrow))
+        # refused, it had taken nothing
+        assert dict(headers)[b"x-ratelimit-remaining-requests"] == b"7"
+
+
+async def test_the_places_of_a_gateway_that_is_no_more_come_back(server: RedisServer) -> None:
+    narrow = scope(in_flight=1)
+    async with sharing(server, lease_seconds=0.6) as other:
+        assert await is_up(other)
+        async with sharing(server, lease_seconds=0.6) as one:
+            assert await is_up(one)
+            assert await admitted(one, narrow)
+            # it lives: its place is kept for longer than a lease
+            for _ in range(10):
+                assert not await admitted(other, narrow)
+                await asyncio.sleep(0.1)
+        await until_admitted(other, narrow)
+
+
+async def test_a_request_that_is_given_up_while_it_waits_holds_no_place(
+    server: RedisServer,
+) -> None:
+    narrow = scope(in_flight=1)
+    async with sharing(server) as shared:
+        assert await is_up(shared)
+        with server.frozen():
+            waiting = asyncio.create_task(shared.admit((narrow,)))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        await until_admitted(shared, narrow)
+
+
+async def test_nothing_is_kept_for_longer_than_it_means_anything(server: RedisServer) -> None:
+    async with sharing(server) as shared, Redis.from_url(server.url) as client:
+        assert await is_up(shared)
+        here = scope(requests_per_minute=60, tokens_per_minute=600, in_flight=3)
+        _, holder = await shared.admit((here,))
+        name = "{vllm-endpoints/test}:key/a/b"
+        assert await client.pttl(name) > 3600_000
+        shared.settle((here,), holder, tokens=100)
+        assert await admitted(shared, scope("other", in_flight=1))
+        assert 9_000 < await client.pttl(name) <= 10_001
+        assert await client.hlen(name) == 3
+        assert 0 < await client.pttl("{vllm-endpoints/test}:gateways") <= 24_000
+
+
+async def test_a_server_that_forgot_the_script_is_told_it_again(server: RedisServer) -> None:
+    async with sharing(server) as shared, Redis.from_url(server.url) as client:
+        assert await is_up(shared)
+        await client.script_flush()
+        assert await admitted(shared, scope(in_flight=1))
+
+
+async def test_releases_with_one_server_do_not_share(server: RedisServer) -> None:
+    async with sharing(server) as one, sharing(server, prefix="other") as other:
+        assert await is_up(one)
+        assert await is_up(other)
+        assert await admitted(one, scope(in_flight=1))
+        assert await admitted(other, scope(in_flight=1))
+
+
+async def test_while_the_server_is_away_each_gateway_counts_its_share(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    keys = (key(limits=Limits(requests_per_minute=4)),)
+    with redis_server() as server:
+        async with (
+            FakeVllm(answering(captured("chat"))) as engine,
+            sharing(server) as shared,
+            live_gateway(endpoint(engine.replica), keys=keys, shared=shared) as live,
+        ):
+            live.directory.gateways = 2
+            assert await is_up(shared)
+            assert (await live.chat()).headers["x-ratelimit-remaining-requests"] == "3"
+            server.kill()
+            answers = [await live.chat() for _ in range(3)]
+            assert [each.status_code for each in answers] == [200, 200, 429]
+            assert not await is_up(shared)
+            server.start()
+            assert await is_up(shared)
+            assert (await live.chat()).headers["x-ratelimit-remaining-requests"] == "3"
+    said = [each.message for each in caplog.records if "shared limits" in each.message]
+    assert len(said) == 2
+    assert "is away" in said[0]
+    assert "is back" in said[1]
+
+
+async def test_requests_wait_a_moment_for_a_slow_server_and_go_on_without(
+    server: RedisServer,
+) -> None:
+    async with sharing(server, trip_seconds=0.05) as shared:
+        assert await is_up(shared)
+        with server.frozen():
+            waiting = [shared.admit((scope(requests_per_minute=9),)) for _ in range(500)]
+            async with asyncio.timeout(2):
+                refused = await asyncio.gather(*waiting, return_exceptions=True)
+            assert {type(each) for each in refused} == {SharedLimitsAway}
+            with pytest.raises(SharedLimitsAway):
+                await shared.admit((scope(),))
+        assert not await is_up(shared)
+        assert await is_up(shared)
+        assert await admitted(shared, scope())
+
+
+@pytest.mark.parametrize(("given", "works"), [("secret", True), ("wrong", False), (None, False)])
+async def test_the_password_can_come_beside_the_url(
+    given: str | None, works: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis_server(password="secret") as server:
+        async with sharing(server, password=given) as shared:
+            assert await is_up(shared) is works
+    assert "secret" not in caplog.text
+    assert "wrong" not in caplog.text.replace("WRONGPASS", "")
+
+
+async def test_a_place_is_held_over_both_gateways_until_its_client_leaves(
+    server: RedisServer,
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.hung_up()
+
+    keys = (key(limits=Limits(in_flight=1)),)
+    async with (
+        FakeVllm(script) as engine,
+        sharing(server) as one,
+        sharing(server) as other,
+        live_gateway(endpoint(engine.replica), keys=keys, shared=one) as first,
+        live_gateway(endpoint(engine.replica), keys=keys, shared=other) as second,
+    ):
+        assert await is_up(one)
+        assert await is_up(other)
+        _, writer = await first.connect()
+        writer.write(raw_request({"model": "tiny"}))
+        await engine.asked.acquire()
+        assert (await second.chat()).status_code == 429
+        writer.transport.abort()
+        await engine.left.acquire()
+        await until_admitted(other, scope("key/team-a/ci", in_flight=1))
+
+
+async def test_the_process_shares_what_it_counts_and_says_whether_it_can() -> None:
+    with redis_server(password="sk-secret") as server:
+        environ = {
+            "API_KEYS": SECRET,
+            "BACKEND_URL": "http://127.0.0.1:1",
+            "VLLM_ENDPOINTS_LIMITS_REDIS_URL": server.url,
+            "VLLM_ENDPOINTS_LIMITS_REDIS_PASSWORD": "sk-secret",
+        }
+        async with gateway_process(environ) as running:
+            assert await shown(running, "shared_limits_up 1.0")
+            server.kill()
+            assert await shown(running, "shared_limits_up 0.0")
+            running.process.send_signal(signal.SIGTERM)
+            status, log = await running.ended()
+    assert status == 0
+    assert b"is away" in running.said
+    assert b"sk-secret" not in running.said + log
+
+
+async def shown(running: Running, text: str) -> bool:
+    """Wait until the page of metrics has this."""
+    for _ in range(300):
+        if text in (await running.client.get(running.metrics_url)).text:
+            return True
+        await asyncio.sleep(0.05)
+    return False
