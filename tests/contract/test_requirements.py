@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 
@@ -63,3 +64,13 @@ def test_the_images_and_the_developers_get_the_same_versions(extra: str) -> None
     everything = {name: version for name, (version, _) in locked("dev").items()}
     ours = {name: version for name, (version, _) in locked(extra).items()}
     assert ours.items() <= everything.items()
+
+
+def test_the_packages_for_node_have_hashes_and_no_address() -> None:
+    text = (ROOT / "tests" / "dataplane" / "node" / "package-lock.json").read_text()
+    assert "://" not in text
+    packages = json.loads(text)["packages"]
+    ours = packages.pop("")
+    assert [name for name, locked in packages.items() if "integrity" not in locked] == []
+    asked = json.loads((ROOT / "tests" / "dataplane" / "node" / "package.json").read_text())
+    assert ours["dependencies"] == asked["dependencies"]

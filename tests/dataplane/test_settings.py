@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from endpoint_gateway.errors import SettingsError
 from endpoint_gateway.settings import Settings, StaticBackend, describe, load_settings
+from helpers.gateway_process import start
 
 CLUSTER = {
     "VLLM_ENDPOINTS_RELEASE_NAMESPACE": "system",
@@ -129,8 +127,8 @@ def test_help_lists_every_variable() -> None:
 
 
 def test_the_process_says_what_is_wrong_and_ends() -> None:
-    command = [sys.executable, "-m", "endpoint_gateway"]
-    ended = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("endpoint-gateway: VLLM_ENDPOINTS_RELEASE_NAMESPACE")
-    assert "Traceback" not in ended.stderr
+    process = start({})
+    _, said = process.communicate()
+    assert process.returncode == 2
+    assert said.startswith(b"endpoint-gateway: VLLM_ENDPOINTS_RELEASE_NAMESPACE")
+    assert b"Traceback" not in said

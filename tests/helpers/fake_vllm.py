@@ -225,3 +225,47 @@ def captured(name: str) -> bytes:
         body = captured_body(name) + b"\n\n"
         return stream(part + b"\n\n" for part in body.split(b"\n\n")[:-1])
     return response(captured_body(name), status=status)
+
+
+def piece(text: str, *, finish_reason: str | None = None) -> bytes:
+    """Return the event of one piece of a completion."""
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
+    return event(
+        {
+            "id": "cmpl-1",
+            "object": "text_completion",
+            "created": 1,
+            "model": "tiny",
+            "choices": [choice],
+        }
+    )
+
+
+_STREAMED_COMPLETION = stream([piece(" os"), piece(" os", finish_reason="length"), DONE])
+_WHOLE = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completion",
+    "/v1/embeddings": "embed",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+    "/tokenize": "tokenize",
+    "/score": "rank-score",
+    "/rerank": "rank-rerank",
+}
+_STREAMED = {
+    "/v1/chat/completions": "chat-stream-usage",
+    "/v1/responses": "responses-stream",
+    "/v1/messages": "messages-stream",
+}
+
+
+async def as_captured(connection: Connection) -> None:
+    """Answer every request as a real vLLM answered one of its kind."""
+    while True:
+        received = await connection.request()
+        if not received.json.get("stream"):
+            await connection.send(captured(_WHOLE[received.path]))
+        elif received.path in _STREAMED:
+            await connection.send(captured(_STREAMED[received.path]))
+        else:
+            await connection.send(_STREAMED_COMPLETION)
