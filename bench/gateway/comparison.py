@@ -23,10 +23,14 @@ from helpers.operator_process import free_port
 
 @dataclass(frozen=True)
 class Results:
-    """All rounds of each contestant, and the latency without any, in milliseconds."""
+    """All rounds of each contestant, and of each round the latency without any, in milliseconds.
+
+    ``busy`` is the machine's load average at the beginning of each round.
+    """
 
     rounds: Mapping[str, Sequence[Measured]]
     direct_ms: Sequence[float]
+    busy: Sequence[float]
     notes: Mapping[str, str]
 
 
@@ -61,14 +65,15 @@ class Comparison:
         """Let all take turns: one, two, three, three, two, one, ..."""
         self._start_engine()
         rounds: dict[str, list[Measured]] = {each.name: [] for each in self._contestants}
-        direct = []
+        direct, busy = [], []
         for number in range(plan.rounds):
-            load = " ".join(f"{each:.1f}" for each in os.getloadavg())
-            say(f"-- round {number + 1} of {plan.rounds}, load average {load}")
+            busy.append(os.getloadavg()[0])
+            say(f"-- round {number + 1} of {plan.rounds}, load average {busy[-1]:.1f}")
             direct.append(latency_ms(self._load(self._site.engine), plan.seconds))
             for each in self._contestants if number % 2 == 0 else reversed(self._contestants):
                 rounds[each.name].append(self._round(each).measure(plan))
-        return Results(rounds, direct, {each.name: each.note for each in self._contestants})
+        notes = {each.name: each.note for each in self._contestants}
+        return Results(rounds, direct, busy, notes)
 
     def _start_engine(self) -> None:
         command = [self._program, "engine", "--listen", f"127.0.0.1:{self._site.engine}"]

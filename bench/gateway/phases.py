@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,14 +110,15 @@ class Round:
         rate = min(MOST_PER_STREAM, EVENTS_PER_SECOND / number)
         with self._load.streams(number=number, rate=rate, seconds=seconds) as readings:
             next(readings)
-            before = self._process.cpu_seconds()
+            before, begun = self._process.cpu_seconds(), time.monotonic()
             counted = next(readings)
-            used = self._process.cpu_seconds() - before
+            used, passed = self._process.cpu_seconds() - before, time.monotonic() - begun
             self._errors += counted.errors
             if not counted.events:
                 raise ClusterError(f"{self._contestant.name} passed on no event of any stream")
             return Streams(
-                sse=used / counted.events * MICROSECONDS,
+                # this program may read its clocks later than the load does
+                sse=used / passed / (counted.events / seconds) * MICROSECONDS,
                 rss_mib=self._process.rss_mib(),
                 delay_p50_ms=counted.delay_p50_ms,
             )

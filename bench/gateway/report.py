@@ -50,6 +50,7 @@ FIGURES: Final = (
     Figure("unary", "CPU per 1 KB request, us", _median(lambda each: each.unary)),
     Figure("unary_64k", "CPU per 64 KB request, us", _median(lambda each: each.unary_64k)),
     Figure("sse", "CPU per event, 1,000 streams, us", _fewest(lambda each: each.sse)),
+    Figure("sse_5000", "  of 5,000 streams, us", _streams(5000, lambda each: each.sse)),
     Figure("added_p50_ms", "added latency, p50, ms", _median(lambda each: each.p50_ms), 2),
     Figure("delay_p50_ms", "delay of an event, p50, ms", _fewest(lambda e: e.delay_p50_ms), 2),
     Figure("rss_mib", "memory (RSS), MiB", _median(lambda each: each.rss_mib), 0),
@@ -84,7 +85,8 @@ def table(results: Results) -> str:
         cells = (_cell(figure, each, ours) for each in everybody.values())
         lines.append("".join([f"{figure.title:35}", *(f"{cell:>17}" for cell in cells)]))
     lines += [f"{name}: {note}" for name, note in results.notes.items() if note]
-    return "\n".join([*lines, FOOTNOTE])
+    busy = ", ".join(f"{each:.1f}" for each in results.busy)
+    return "\n".join([*lines, FOOTNOTE, f"Load average at the beginning of each round: {busy}."])
 
 
 def _cell(figure: Figure, its: Figures, ours: Figures) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from bench.gateway import contestants, peers, report
 from bench.gateway.comparison import Results
 from bench.gateway.phases import Measured, Streams
+from hack.cluster.processes import run
 from hack.cluster.toolchain import Cache
 
 NAMES = ["gateway", "nginx", "go", "vllm-router", "litellm"]
@@ -28,7 +30,7 @@ def measured(unary: float, *, streams: int = 1000, errors: int = 0) -> Measured:
 
 
 def results(**rounds: list[Measured]) -> Results:
-    return Results(rounds, direct_ms=[0.5], notes={"nginx": "looks into no body"})
+    return Results(rounds, direct_ms=[0.5], busy=[1.25], notes={"nginx": "looks into no body"})
 
 
 def test_everybody_is_in_the_line_of_json_with_the_agreed_keys() -> None:
@@ -80,6 +82,12 @@ def test_who_cannot_be_had_is_named_and_left_out(
     found = contestants.contestants(Cache(tmp_path), site, ["gateway", "go"])
     assert [each.name for each in found] == ["gateway"]
     assert "go can't be had on this machine and is LEFT OUT" in capsys.readouterr().out
+
+
+def test_the_python_that_ours_gets_finds_our_packages(tmp_path: Path) -> None:
+    site = contestants.Site(engine=1, gateway=2, metrics=3, dir=tmp_path)
+    (ours,) = contestants.contestants(Cache(tmp_path), site, ["gateway"])
+    run([*ours.command, "--help"], env={**os.environ, **ours.environment})
 
 
 def test_configurations_have_no_value_left_open(tmp_path: Path) -> None:
