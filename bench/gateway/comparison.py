@@ -102,10 +102,11 @@ class Comparison:
         core: int,
         environment: Mapping[str, str] | None = None,
     ) -> Process:
+        everybodys = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         # a killed run's processes are found by their mark
         mark = {MARK: str(self._site.dir), "HOME": str(self._site.dir)}
         return Process(
             self._cores.pin(core, *command),
-            environment={**os.environ, **mark, **(environment or {})},
+            environment={**everybodys, **mark, **(environment or {})},
             log=self._site.dir / f"{name}.log",
         )

@@ -7,7 +7,6 @@ writes by default. What a contestant leaves out, which others do, stands in its 
 from __future__ import annotations
 
 import os
-import sys
 import sysconfig
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,30 +56,21 @@ class Contestant:
 
 
 def _ours(_cache: Cache, site: Site) -> Contestant:
-    python, note = _python_as_in_the_image()
-    # another Python than ours doesn't know where our packages are
-    packages = [str(ROOT / "gateway"), str(ROOT / "kube"), sysconfig.get_path("purelib")]
+    python = peers.optimized_python()
+    sources = [
+        os.environ.get("PYTHONPATH", ""),
+        *(str(ROOT / root) for root in ("gateway", "kube")),
+        sysconfig.get_path("purelib"),
+    ]
     environment = {
-        "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), *packages]),
+        # that Python may be another one than ours, which knows where our packages are
+        "PYTHONPATH": os.pathsep.join(filter(None, sources)),
         "BACKEND_URL": f"http://127.0.0.1:{site.engine}",
         "API_KEYS": KEY,
         "VLLM_ENDPOINTS_GATEWAY_PORT": str(site.gateway),
         "VLLM_ENDPOINTS_METRICS_PORT": str(site.metrics),
     }
-    return Contestant(OURS, [python, "-m", "endpoint_gateway"], environment, note=note)
-
-
-def _python_as_in_the_image() -> tuple[str, str]:
-    """Return a Python that is built with optimizations as the image's is, and what to say of it.
-
-    Those that developers build often aren't, which costs a fifth; Debian's is.
-    """
-    system = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    if "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")):
-        return sys.executable, ""
-    if Path(system).exists():
-        return system, f"runs on {system}"
-    return sys.executable, "its Python is built without optimizations and costs a fifth too much"
+    return Contestant(OURS, [python, "-m", "endpoint_gateway"], environment, note=f"on {python}")
 
 
 def _nginx(cache: Cache, site: Site) -> Contestant:
