@@ -1,17 +1,22 @@
 """Which replica of an endpoint gets the next request.
 
-Called by dispatch. `pick` is pure; `Balancer` keeps the counts that it decides on. Knows nothing
-of HTTP and opens nothing.
+Called by dispatch. `pick` and `pick_near` are pure; `Balancer` keeps the counts that it decides on.
+Knows nothing of HTTP and opens nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 
 from .catalog import Replica
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 Credential = bytes | None
+MOST_LOAD = 1.25
+_LITTLE = 4
+_64_BITS = (1 << 64) - 1
 _MOST_DOUBLINGS = 16
 """Far past the longest pause, and far from what a float can't hold."""
 
@@ -52,6 +57,38 @@ def pick(
     return min(ordered, key=cost)
 
 
+def pick_near(
+    replicas: Sequence[Replica], loads: Mapping[Replica, Load], *, now: float, affinity: int
+) -> Replica | None:
+    """Return the replica to which this affinity belongs, or the next one that has room.
+
+    By rendezvous hashing every gateway has the same order for it, and a replica that comes or goes
+    moves only what it gets or had. The load is bounded (Mirrokni, Thorup, Zadimoghaddam: Consistent
+    Hashing with Bounded Loads): a replica that would have more than a quarter above its fair share
+    is passed over, unless that is so little that an engine doesn't feel it.
+    """
+    ready = [each for each in replicas if loads.get(each, _IDLE).paused_until <= now]
+    if not ready:
+        return pick(replicas, loads, now=now, turn=0)
+    in_flight = [loads.get(each, _IDLE).in_flight for each in ready]
+    bound = max(_LITTLE, MOST_LOAD * (sum(in_flight) + 1) / len(ready))
+    roomy = [each for each, load in zip(ready, in_flight, strict=True) if load < bound]
+    return max(roomy, key=lambda each: _nearness(each, affinity))
+
+
+def _nearness(replica: Replica, affinity: int) -> int:
+    # the finalizer of SplitMix64: all of its bits depend on all of what goes in
+    mixed = ((_seed(replica) ^ affinity) * 0xBF58476D1CE4E5B9) & _64_BITS
+    mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _64_BITS
+    return mixed ^ mixed >> 31
+
+
+@lru_cache(maxsize=4096)
+def _seed(replica: Replica) -> int:
+    name = f"{replica.host}:{replica.port}".encode()
+    return int.from_bytes(blake2b(name, digest_size=8).digest())
+
+
 class Balancer:
     """Counts the requests in flight at each replica and remembers those that can't be reached."""
 
@@ -60,9 +97,16 @@ class Balancer:
         self._turn = 0
 
     def lease(
-        self, replicas: Sequence[Replica], *, without: Collection[Replica], now: float
+        self,
+        replicas: Sequence[Replica],
+        *,
+        without: Collection[Replica],
+        now: float,
+        affinity: int | None = None,
     ) -> "Lease | None":
         """Take a place at the best replica that is not in `without`; None if there is none.
+
+        The best is the one with the least to do, or, with an affinity, the one that it belongs to.
 
         When a pause ends, one request goes to find out: until it knows, the pause goes on for the
         others.
@@ -70,7 +114,10 @@ class Balancer:
         if without:
             replicas = [replica for replica in replicas if replica not in without]
         self._turn += 1
-        replica = pick(replicas, self._loads, now=now, turn=self._turn)
+        if affinity is None or not replicas:
+            replica = pick(replicas, self._loads, now=now, turn=self._turn)
+        else:
+            replica = pick_near(replicas, self._loads, now=now, affinity=affinity)
         if replica is None:
             return None
         load = self._loads.setdefault(replica, Load())

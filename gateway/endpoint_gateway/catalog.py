@@ -57,7 +57,8 @@ class Endpoint:
     every engine answers to; for any other, such as an alias, `common_name` is sent, which all of
     them know. `hosts` are what else than its name in the cluster leads to it. `matches_model`: a
     request that names it by path or host must name a model of it. `routes` are the only ones that
-    it has; empty means all. `authorizations` are header values for the engines, the likeliest
+    it has; empty means all. `by_prefix`: requests whose prompts begin alike go to the same replica.
+    `authorizations` are header values for the engines, the likeliest
     first: while keys change each engine takes another one of them. None stands for an engine that
     wants no key. `created` is in seconds since 1970.
     """
@@ -72,6 +73,7 @@ class Endpoint:
     matches_model: bool = False
     routes: frozenset[str] = frozenset()
     timeouts: Timeouts = NO_TIMEOUTS
+    by_prefix: bool = False
     engine_names: frozenset[str] = frozenset()
     common_name: str = ""
     source: str = ""

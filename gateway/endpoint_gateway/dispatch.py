@@ -57,7 +57,10 @@ class Timeouts:
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """What is asked of an engine. `headers` are the client's, as they came; `body` is in pieces."""
+    """What is asked of an engine. `headers` are the client's, as they came; `body` is in pieces.
+
+    Requests of one `affinity` go to one replica, as far as that has room.
+    """
 
     path: str
     headers: Headers
@@ -65,6 +68,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     method: str = "POST"
     stream: bool = False
     request_id: bytes = b""
+    affinity: int | None = None
 
 
 class Answer:
@@ -136,10 +140,11 @@ class Dispatcher:
             first_byte, idle = own.first_byte or ours.first_byte, own.idle or ours.idle
         return Patience(deadline, first_byte, idle, connect_seconds=own.connect)
 
-    def lease(self, endpoint: Endpoint, *, without: set[Replica]) -> Lease | None:
+    def lease(self, endpoint: Endpoint, request: Request, *, without: set[Replica]) -> Lease | None:
         """Take a place at a replica that was not tried yet."""
         now = asyncio.get_running_loop().time()
-        return self._balancer.lease(endpoint.replicas, without=without, now=now)
+        affinity = request.affinity
+        return self._balancer.lease(endpoint.replicas, without=without, now=now, affinity=affinity)
 
     async def ask(
         self, lease: Lease, request: list[bytes | memoryview], patience: Patience
@@ -217,7 +222,7 @@ class Attempts:
         raise failure or NoReplica("No replica of this endpoint is ready. Try again later.")
 
     def _lease_another(self) -> bool:
-        lease = self._dispatcher.lease(self._endpoint, without=self._tried)
+        lease = self._dispatcher.lease(self._endpoint, self._request, without=self._tried)
         if lease is None:
             return False
         if self._record.attempts:

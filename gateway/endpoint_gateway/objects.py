@@ -72,11 +72,16 @@ class _Limits(_Part):
     max_in_flight: _Limit = None
 
 
+class _LoadBalancing(_Part):
+    strategy: str = "LeastInFlight"
+
+
 class _Access(_Part):
     aliases: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     model_field: str = "Ignore"
     routes: tuple[str, ...] = ()
+    load_balancing: _LoadBalancing | None = None
     timeouts: _AccessTimeouts | None = None
     limits: _Limits | None = None
 
@@ -149,6 +154,7 @@ def parse_endpoint(obj: Object) -> Described | None:
         return None
     metadata, model = read.metadata, spec.model or _Model()
     access = status.access or _Access()
+    balancing = access.load_balancing or _LoadBalancing()
     created = metadata.creation_timestamp
     sources = {adapter.name: adapter.source for adapter in model.adapters or ()}
     adapters = tuple(Adapter(name, sources.get(name, "")) for name in status.adapters or ())
@@ -163,6 +169,7 @@ def parse_endpoint(obj: Object) -> Described | None:
         hosts=access.hosts,
         matches_model=access.model_field == "Match",
         routes=frozenset(access.routes),
+        by_prefix=balancing.strategy == "PrefixHash",
         timeouts=Timeouts(*msgspec.structs.astuple(access.timeouts or _AccessTimeouts())),
         engine_names=frozenset((*known, *(adapter.name for adapter in adapters))),
         common_name=metadata.name,

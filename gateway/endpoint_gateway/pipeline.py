@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from . import models, routing
+from .affinity import affinity_of
 from .auth import authenticate
 from .catalog import Catalog, Endpoint, Key, Keyring
 from .client import Reply, Watch, read_body
@@ -153,7 +154,8 @@ class Pipeline:
         model = routing.engine_model(endpoint, peeked.model)
         rewritten = rewrite(body, peeked, route.rules, model=model)
         call.reply.withholds_usage = rewritten.uninvited
-        request = _request(call, [rewritten.body], stream=peeked.stream)
+        affinity = affinity_of(body, model or peeked.model) if endpoint.by_prefix else None
+        request = _request(call, [rewritten.body], stream=peeked.stream, affinity=affinity)
         await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
 
     async def infer_from_form(self, call: Call) -> None:
@@ -243,7 +245,13 @@ class Pipeline:
         call.reply.json(200, msgspec.json.encode(listed[name]))
 
 
-def _request(call: Call, body: Sequence[bytes | memoryview], *, stream: bool) -> Request:
+def _request(
+    call: Call,
+    body: Sequence[bytes | memoryview],
+    *,
+    stream: bool,
+    affinity: int | None = None,
+) -> Request:
     call.record.stream = stream
     return Request(
         path=call.target.route.path,
@@ -251,6 +259,7 @@ def _request(call: Call, body: Sequence[bytes | memoryview], *, stream: bool) ->
         body=body,
         stream=stream,
         request_id=call.reply.request_id,
+        affinity=affinity,
     )
 
 

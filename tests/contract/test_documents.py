@@ -230,6 +230,7 @@ ACCESS: dict[str, Any] = {
     "routes": ["score", "chat.completions"],
     "timeouts": {"connect": "5s", "firstByte": "10m", "total": "1h"},
     "limits": {"requestsPerMinute": 600, "maxInFlight": 64},
+    "loadBalancing": {"strategy": "PrefixHash"},
 }
 
 
@@ -254,6 +255,7 @@ def test_the_gateway_goes_by_the_policy_of_an_accepted_endpoint() -> None:
     routed = routed_by(ACCESS)
     assert (routed.aliases, routed.hosts) == (("gpt-4o-mini",), ("qwen.example.com",))
     assert routed.matches_model
+    assert routed.by_prefix
     assert routed.routes == {"score", "chat.completions"}
     assert routed.timeouts == Timeouts(5, 600, None, 3600)
     assert routed.limits == Limits(requests_per_minute=600, in_flight=64)
@@ -263,6 +265,7 @@ def test_an_endpoint_without_a_policy_has_the_gateways_own() -> None:
     with_defaults = routed_by({"modelField": "Ignore", "timeouts": {}})
     assert with_defaults == routed_by({})
     assert not with_defaults.matches_model
+    assert not with_defaults.by_prefix
     assert with_defaults.routes == frozenset()
     assert with_defaults.limits is None
 

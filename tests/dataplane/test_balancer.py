@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from endpoint_gateway.balancer import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
+    MOST_LOAD,
     Balancer,
     Lease,
     Load,
     pick,
+    pick_near,
 )
 from endpoint_gateway.catalog import Replica
 
@@ -104,3 +108,57 @@ def test_what_is_no_longer_there_is_forgotten_when_it_is_no_longer_used() -> Non
     assert balancer.in_flight(A) == 1
     lease.release()
     assert balancer.in_flight(A) == 0
+
+
+TEN = [Replica(f"10.0.0.{number}", 8000) for number in range(10)]
+
+
+def near(replicas: list[Replica], affinity: int, **loads: Load) -> Replica | None:
+    known = {replica: loads[replica.host] for replica in replicas if replica.host in loads}
+    return pick_near(replicas, known, now=10.0, affinity=affinity)
+
+
+def test_an_affinity_belongs_to_one_replica_in_whatever_order_they_are_known() -> None:
+    for affinity in range(100):
+        assert near(TEN, affinity) == near(TEN[::-1], affinity)
+
+
+def test_affinities_are_spread_over_the_replicas() -> None:
+    counts = Counter(near(TEN, affinity) for affinity in range(10_000))
+    assert len(counts) == 10
+    assert max(counts.values()) < 1.15 * min(counts.values())
+
+
+def test_a_replica_that_goes_moves_only_what_it_had() -> None:
+    for affinity in range(1000):
+        before, after = near(TEN, affinity), near(TEN[1:], affinity)
+        assert after == before or before == TEN[0]
+
+
+def test_who_has_more_than_a_quarter_above_its_share_is_passed_over() -> None:
+    home = near([A, B, C], 1)
+    assert home is not None
+    assert near([A, B, C], 1, **{home.host: Load(3)}) == home
+    busy = {"a": Load(20), "b": Load(20), "c": Load(20)}
+    assert near([A, B, C], 1, **busy) == home
+    other = near([A, B, C], 1, **(busy | {home.host: Load(30)}))
+    assert other not in (home, None)
+    assert other == near([each for each in (A, B, C) if each != home], 1)
+
+
+def test_one_question_of_all_loads_nobody_far_above_the_rest() -> None:
+    balancer = Balancer()
+    for _ in range(400):
+        assert balancer.lease(TEN, without=(), now=0.0, affinity=7)
+    loads = [balancer.in_flight(replica) for replica in TEN]
+    assert max(loads) <= MOST_LOAD * 40 + 1
+    assert sum(loads) == 400
+
+
+def test_a_paused_replica_is_passed_over_unless_all_are() -> None:
+    home = near([A, B, C], 1)
+    assert home is not None
+    assert near([A, B, C], 1, **{home.host: Load(0, 1, 99.0)}) != home
+    paused = {"a": Load(0, 1, 99.0), "b": Load(0, 1, 50.0), "c": Load(0, 1, 60.0)}
+    assert near([A, B, C], 1, **paused) == B
+    assert near([], 1) is None
