@@ -17,6 +17,7 @@ import kube_api
 from .application import Application
 from .balancer import Balancer
 from .catalog import Catalog, Keyring
+from .cors import Cors
 from .discovery import Own, StaticDirectory, WatchedDirectory
 from .dispatch import Dispatcher, Timeouts
 from .errors import CannotListen, ClusterError, SettingsError
@@ -89,7 +90,11 @@ def build(
         access_log=AccessLog(log),
         max_body_bytes=settings.max_body_bytes,
     )
-    application = Application(pipeline, is_ready=lambda: directory.ready and not phase.ending)
+    application = Application(
+        pipeline,
+        cors=Cors(settings.cors_origins),
+        is_ready=lambda: directory.ready and not phase.ending,
+    )
     return Gateway(application, metrics, pool, phase)
 
 

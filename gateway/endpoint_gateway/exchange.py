@@ -44,7 +44,7 @@ class Exchange:
 
     `path` is the URL's, decoded, without its query. `headers` have names in lower case. `lagging`
     says that the client takes less than it is sent. `keep_alive` says whether the connection may
-    have another request after this one.
+    have another request after this one. `always` are headers of the answer, whatever it is.
     """
 
     __slots__ = (
@@ -58,6 +58,7 @@ class Exchange:
         "_size",
         "_waiter",
         "_wire",
+        "always",
         "ended",
         "gone",
         "headers",
@@ -88,6 +89,7 @@ class Exchange:
         self.ended = False
         self.gone = False
         self.lagging = False
+        self.always: Headers = []
         self._wire = wire
         self._pieces: list[bytes] = []
         self._size = 0
@@ -160,7 +162,7 @@ class Exchange:
                 framing = b"transfer-encoding: chunked\r\n"
         if not self.keep_alive:
             framing += b"connection: close\r\n"
-        lines = b"".join([b"%s: %s\r\n" % header for header in headers])
+        lines = b"".join([b"%s: %s\r\n" % header for header in (*headers, *self.always)])
         self._head = b"".join((status_line(status), date_line(), lines, framing, b"\r\n"))
 
     def write(self, data: bytes) -> None:

@@ -30,6 +30,7 @@ _ONLY_IN_A_CLUSTER = (
     "gateway_service",
 )
 _NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_ORIGIN = r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$"
 # it becomes a header's value
 _KEY = r"^[!-~]+$"
 _NO_REDIS_URL = "must be redis://HOST:PORT/DATABASE, or rediss:// with TLS"
@@ -39,6 +40,7 @@ M = TypeVar("M", bound=BaseModel)
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=_NAME)]
+Origin = Annotated[str, Field(pattern=_ORIGIN)]
 
 
 def _split(value: object) -> object:
@@ -85,6 +87,11 @@ class Settings(BaseModel):
     metrics_port: Port = Field(default=9090, description="port of GET /metrics")
     max_body_bytes: int = Field(
         default=33554432, ge=1024, description="largest request body in bytes; a larger one is 413"
+    )
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_split)] = Field(
+        default=(),
+        description="origins of web pages whose scripts may call the gateway, such as "
+        "https://chat.example.com, separated by commas; * allows all",
     )
     connect_timeout_seconds: Seconds = Field(
         default=5, description="time in which a replica of the engine must accept a connection"
