@@ -25,6 +25,9 @@ _BUSY_SECONDS = 1.0
 """When to come back for a place in flight: nobody knows when one is free."""
 
 _FEW = 64
+_PARTS = (b"limit", b"remaining", b"reset")
+_REQUESTS = tuple(b"x-ratelimit-%s-requests" % part for part in _PARTS)
+_TOKENS = tuple(b"x-ratelimit-%s-tokens" % part for part in _PARTS)
 
 
 class Scope(NamedTuple):
@@ -75,8 +78,8 @@ def leaked(used: float, limit: int | None, *, seconds: float) -> float:
 def duration(seconds: float) -> bytes:
     """Return a time as OpenAI's headers have it: `20ms`, `1s`, `6m0s`."""
     milliseconds = _milliseconds(seconds)
-    if 0 < milliseconds < 1000:
-        return b"%dms" % milliseconds
+    if milliseconds < 1000:
+        return b"%dms" % milliseconds if milliseconds else b"0s"
     minutes, milliseconds = divmod(milliseconds, 60_000)
     text = b"%d" % (milliseconds // 1000)
     if milliseconds % 1000:
@@ -186,19 +189,20 @@ def _faults(standing: Standing) -> Iterable[tuple[float, str]]:
 def _pacing(standings: Sequence[Standing], *, taken: int) -> Headers:
     requests = [(each.scope.limits.requests_per_minute, each.requests) for each in standings]
     tokens = [(each.scope.limits.tokens_per_minute, each.tokens) for each in standings]
-    return _pace(b"requests", requests, taken) + _pace(b"tokens", tokens, 0)
+    return _pace(_REQUESTS, requests, taken) + _pace(_TOKENS, tokens, 0)
 
 
-def _pace(kind: bytes, uses: Iterable[tuple[int | None, float]], taken: int) -> Headers:
+def _pace(names: Sequence[bytes], uses: Iterable[tuple[int | None, float]], taken: int) -> Headers:
     """Tell of the tightest of these limits."""
     known = [(limit - used - taken, limit) for limit, used in uses if limit is not None]
     if not known:
         return []
     remaining, limit = min(known)
+    of_limit, of_remaining, of_reset = names
     return [
-        (b"x-ratelimit-limit-" + kind, b"%d" % limit),
-        (b"x-ratelimit-remaining-" + kind, b"%d" % max(0.0, remaining + TOLERANCE)),
-        (b"x-ratelimit-reset-" + kind, duration((limit - remaining) * 60 / limit)),
+        (of_limit, b"%d" % limit),
+        (of_remaining, b"%d" % max(0.0, remaining + TOLERANCE)),
+        (of_reset, duration((limit - remaining) * 60 / limit)),
     ]
 
 

@@ -214,6 +214,13 @@ def test_a_change_of_how_many_gateways_there_are_gives_nothing_and_takes_nothing
     assert half_used.admitted() == 10
 
 
+def test_a_share_of_the_tokens_is_used_up_sooner() -> None:
+    gateway = Gateway(scope(tokens_per_minute=600), gateways=2)
+    gateway.admit(tokens=299)
+    gateway.admit(tokens=1)
+    gateway.refused()
+
+
 def test_a_changed_limit_counts_what_was_used() -> None:
     gateway = Gateway(scope(requests_per_minute=10))
     assert gateway.admitted() == 10
