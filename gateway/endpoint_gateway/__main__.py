@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -33,32 +34,33 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def _parse_arguments() -> None:
+def _parse_arguments() -> Path | None:
     parser = argparse.ArgumentParser(
         prog="endpoint-gateway",
         description="OpenAI-compatible gateway in front of vLLM endpoints.",
         epilog="Settings are environment variables:\n" + settings_module.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.parse_args()
+    parser.add_argument("--config", metavar="FILE", type=Path, help=settings_module.CONFIG_MEANING)
+    config: Path | None = parser.parse_args().config
+    return config
 
 
-def main() -> None:
-    """Run the gateway; status 2 with settings of no use, 1 without API server or port."""
-    _parse_arguments()
-    try:
-        settings, backend = settings_module.load_settings(os.environ)
-    except SettingsError as error:
-        sys.stderr.write(f"endpoint-gateway: {error}\n")
-        sys.exit(2)
+def _serve(config: Path | None) -> None:
+    settings, static = settings_module.load_settings(os.environ, config=config)
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(settings, static, environ=os.environ))
+
+
+def main() -> None:
+    """Run the gateway; status 2 with settings or a file of no use, 1 without API server or port."""
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(settings, backend))
+        _serve(_parse_arguments())
     except SettingsError as error:
-        logging.critical("%s", error)
+        sys.stderr.write(f"endpoint-gateway: {error}\n")
         sys.exit(2)
     except ClusterError as error:
         logging.critical("the API server can't be used: %s", error)

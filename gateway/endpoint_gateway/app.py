@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import kube_api
@@ -17,8 +18,9 @@ import kube_api
 from .application import Application
 from .balancer import Balancer
 from .catalog import Catalog, Keyring
+from .config import Config
 from .cors import Cors
-from .discovery import Own, StaticDirectory, WatchedDirectory
+from .discovery import Own, WatchedDirectory
 from .dispatch import Dispatcher, Timeouts
 from .errors import CannotListen, ClusterError, SettingsError
 from .exchange import Exchange
@@ -27,7 +29,8 @@ from .metrics import AccessLog, Metrics
 from .pipeline import Pipeline
 from .pool import Pool
 from .server import Server
-from .settings import Settings, StaticBackend
+from .settings import Settings
+from .static import FileDirectory, Known, StaticDirectory
 from .upstream import Limits
 
 _USER_AGENT = "vllm-endpoints-gateway"
@@ -124,10 +127,35 @@ async def _watching(
             on_change=partial(_forget_the_gone, balancer, metrics),
             on_keyring=partial(_forget_gone_keys, metrics),
         )
-        async with asyncio.TaskGroup() as group:
-            following = group.create_task(directory.run())
+        async with _meanwhile(directory.run()):
             yield directory
-            following.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _reading(
+    static: Config | Path, environ: Mapping[str, str], balancer: Balancer, *, metrics: Metrics
+) -> AsyncIterator[Directory]:
+    """Give a directory without a cluster; that of a file is kept up to date inside the block."""
+    if isinstance(static, Config):
+        yield StaticDirectory(static, environ)
+        return
+
+    def forget(known: Known) -> None:
+        _forget_the_gone(balancer, metrics, known.catalog)
+        _forget_gone_keys(metrics, known.keyring)
+
+    directory = FileDirectory(static, environ, on_change=forget)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, directory.reload)
+    async with _meanwhile(directory.run()):
+        yield directory
+
+
+@contextlib.asynccontextmanager
+async def _meanwhile(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        yield
+        task.cancel()
 
 
 def _forget_the_gone(balancer: Balancer, metrics: Metrics, catalog: Catalog) -> None:
@@ -139,17 +167,21 @@ def _forget_gone_keys(metrics: Metrics, keyring: Keyring) -> None:
     metrics.retain_keys(key.qualified_name for key in keyring.values())
 
 
-async def run(settings: Settings, backend: StaticBackend | None) -> None:
-    """Serve the cluster's endpoints, or the one backend, until told to end.
+async def run(
+    settings: Settings, static: Config | Path | None, *, environ: Mapping[str, str]
+) -> None:
+    """Serve the cluster's endpoints, or those of a configuration or its file, until told to end.
 
-    Raises CannotListen, and ClusterError where the API server refuses us from the start.
+    `environ` has the secrets that a file names. Raises CannotListen, SettingsError for a file of no
+    use, and ClusterError where the API server refuses us from the start.
     """
     balancer, metrics = Balancer(), Metrics()
-    if backend is not None:
-        await _serve(settings, StaticDirectory(backend), balancer, metrics=metrics)
-        return
+    if static is None:
+        opened = _watching(settings, balancer, metrics)
+    else:
+        opened = _reading(static, environ, balancer, metrics=metrics)
     try:
-        async with _watching(settings, balancer, metrics) as directory:
+        async with opened as directory:
             await _serve(settings, directory, balancer, metrics=metrics)
     except kube_api.KubeError as error:
         raise ClusterError(str(error)) from error

@@ -50,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One InferenceEndpoint (or the static backend) and the replicas of it that are ready.
+    """One InferenceEndpoint (or one of a file) and the replicas of it that are ready.
 
     `served_names` are those of the spec, the primary one first; empty means that they are not
     known, so that any is passed on. `engine_names` are those of them, and of the adapters, that
@@ -123,16 +123,17 @@ class Key:
 
     @property
     def qualified_name(self) -> str:
-        """Return `namespace/name`; a key of no cluster has a name alone."""
-        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+        """Return `namespace/name`."""
+        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """All endpoints, with an index for each way to name one; make it with `Catalog.of`.
 
-    Where several endpoints claim a name they are listed oldest first. `catch_all` is the static
-    backend of a gateway without a cluster: it takes every model.
+    Where several endpoints claim a name they are listed oldest first. `catch_all` is the one
+    endpoint of a gateway without a cluster whose models are not known: it takes every model, from
+    every key.
     """
 
     endpoints: tuple[Endpoint, ...] = ()

@@ -1,4 +1,4 @@
-"""Where endpoints and keys come from: watches on the Kubernetes API, or the environment.
+"""Where endpoints and keys come from in a cluster: watches on the Kubernetes API.
 
 Run by app. Turns objects into an immutable Catalog and a keyring, and swaps each whole; a request
 that has begun keeps the one that it began with. Reads five things and writes nothing:
@@ -12,13 +12,11 @@ import base64
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from kube_api import Event, Forbidden, Resource, key_of
 
-from .catalog import Catalog, Endpoint, Key, Keyring, Replica
+from .catalog import Catalog, Keyring, Replica
 from .objects import (
     ENDPOINT_LABEL,
     SERVICE_LABEL,
@@ -32,7 +30,6 @@ from .objects import (
     parse_root_keys,
     parse_slice,
 )
-from .settings import StaticBackend
 
 logger = logging.getLogger(__name__)
 
@@ -63,31 +60,6 @@ class Watch(Protocol):
         field_selector: str = "",
     ) -> AsyncIterator[Event]:
         """Yield the objects, then SYNCED, then every change, without end."""
-
-
-class StaticDirectory:
-    """One backend and some keys, known from the start."""
-
-    ready = True
-    gateways = 1
-
-    def __init__(self, backend: StaticBackend) -> None:
-        parts = urlsplit(backend.backend_url)
-        secret = backend.backend_api_key
-        endpoint = Endpoint(
-            namespace="default",
-            name="default",
-            authorizations=(f"Bearer {secret}".encode() if secret else None,),
-            replicas=(Replica(parts.hostname or "", parts.port or 80),),
-        )
-        self.catalog = Catalog.of([endpoint], catch_all=endpoint)
-        self.keyring: Keyring = {
-            key.digest: key
-            for key in (
-                Key(sha256(text.encode()).digest(), "", f"key-{number}", everywhere=True)
-                for number, text in enumerate(backend.api_keys, 1)
-            )
-        }
 
 
 class Own(NamedTuple):

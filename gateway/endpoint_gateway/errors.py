@@ -279,7 +279,7 @@ class SharedLimitsAway(Exception):
 
 
 class SettingsError(Exception):
-    """The environment does not describe a gateway; the message names variables and remedies."""
+    """Environment or file describe no gateway; the message names what is wrong, and remedies."""
 
 
 class CannotListen(Exception):

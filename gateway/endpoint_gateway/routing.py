@@ -22,7 +22,7 @@ def by_model(catalog: Catalog, key: Key, model: str | None) -> Endpoint:
         found = find_model(catalog, key, model)
         if found is not None:
             return found
-    if catalog.catch_all is not None:
+    if catalog.catch_all is not None and key.may_use(catalog.catch_all):
         return catalog.catch_all
     if model is None:
         raise InvalidRequest("You must provide a `model` parameter.", param="model")

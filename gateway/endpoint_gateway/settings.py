@@ -1,11 +1,13 @@
 """The gateway's settings, from the environment, once.
 
 Called by `__main__`. The chart sets every variable of `Settings`, and a contract test keeps chart
-and model together; `StaticBackend` is for a gateway without a cluster. `--help` shows both. A
-value that can't be used ends the process with a message that names the variable and the remedy.
+and model together; `StaticBackend` and CONFIG are for a gateway without a cluster. `--help` shows
+them all. A value that can't be used ends the process with a message that names the variable and
+the remedy.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,9 +21,12 @@ from pydantic import (
     ValidationError,
 )
 
+from .config import KEY, NAME, Config, check_url
 from .errors import SettingsError
 
 PREFIX: Final = "VLLM_ENDPOINTS_"
+CONFIG: Final = f"{PREFIX}CONFIG"
+CONFIG_MEANING: Final = "file with endpoints and keys, for a gateway without a cluster"
 
 _ONLY_IN_A_CLUSTER = (
     "release_namespace",
@@ -29,17 +34,13 @@ _ONLY_IN_A_CLUSTER = (
     "root_key_secret",
     "gateway_service",
 )
-_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _ORIGIN = r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$"
-# it becomes a header's value
-_KEY = r"^[!-~]+$"
 _NO_REDIS_URL = "must be redis://HOST:PORT/DATABASE, or rediss:// with TLS"
-_NO_URL = "must be http://HOST:PORT (TLS towards an engine is not supported)"
 
 M = TypeVar("M", bound=BaseModel)
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(pattern=_NAME)]
+Name = Annotated[str, Field(pattern=NAME)]
 Origin = Annotated[str, Field(pattern=_ORIGIN)]
 
 
@@ -67,15 +68,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    release_namespace: str = Field(pattern=_NAME, description="namespace of the two Secrets below")
+    release_namespace: str = Field(pattern=NAME, description="namespace of the two Secrets below")
     keyring_secret: str = Field(
-        pattern=_NAME, description="name of the Secret that tells which API keys are accepted"
+        pattern=NAME, description="name of the Secret that tells which API keys are accepted"
     )
     root_key_secret: str = Field(
-        pattern=_NAME, description="name of the Secret from whose key the engines' keys derive"
+        pattern=NAME, description="name of the Secret from whose key the engines' keys derive"
     )
     gateway_service: str = Field(
-        pattern=_NAME,
+        pattern=NAME,
         description="name of the gateway's own Service, by which it knows how many gateways share "
         "a limit",
     )
@@ -132,55 +133,69 @@ def _strip(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-def _check_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(_NO_URL) from error
-    extra = parts.query or parts.fragment or parts.username is not None
-    if parts.scheme != "http" or not parts.hostname or port == 0 or extra:
-        raise ValueError(_NO_URL)
-    if parts.path.rstrip("/") not in ("", "/v1"):
-        raise ValueError(_NO_URL)
-    return value
-
-
 class StaticBackend(BaseModel):
     """One vLLM and the keys of its users, for a gateway without a cluster."""
 
     model_config = ConfigDict(frozen=True)
 
-    backend_url: Annotated[str, BeforeValidator(_strip), AfterValidator(_check_url)] = Field(
+    backend_url: Annotated[str, BeforeValidator(_strip), AfterValidator(check_url)] = Field(
         description="address of the one vLLM behind a gateway without a cluster, http://HOST:PORT"
     )
-    api_keys: Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)] = Field(
-        description="keys that clients of BACKEND_URL may use, separated by commas"
-    )
+    api_keys: Annotated[
+        tuple[Annotated[str, Field(pattern=KEY)], ...],
+        BeforeValidator(_split),
+        Field(min_length=1),
+    ] = Field(description="keys that clients of BACKEND_URL may use, separated by commas")
     backend_api_key: Annotated[str | None, BeforeValidator(_strip)] = Field(
         default=None,
-        pattern=_KEY,
+        pattern=KEY,
         description="key that the vLLM at BACKEND_URL wants, if it wants one",
     )
 
+    def config(self) -> Config:
+        """Return the file that says the same."""
+        endpoint = {
+            "name": "default",
+            "backends": [self.backend_url],
+            "apiKey": self.backend_api_key,
+        }
+        keys = [
+            {"name": f"key-{number}", "key": key}
+            for number, key in enumerate(dict.fromkeys(self.api_keys), 1)
+        ]
+        return Config.model_validate({"endpoints": [endpoint], "keys": keys})
 
-def load_settings(environ: Mapping[str, str]) -> tuple[Settings, StaticBackend | None]:
-    """Return the settings, and the static backend if one is given; empty counts as absent.
 
-    Raises SettingsError naming every wrong variable.
+def load_settings(
+    environ: Mapping[str, str], *, config: Path | None = None
+) -> tuple[Settings, Config | Path | None]:
+    """Return the settings, and what is served without a cluster; empty counts as absent.
+
+    `config` is the file that the command line names. Raises SettingsError naming every wrong
+    variable.
     """
-    backend = None
+    static = _static(environ, config)
     given = _given(Settings, environ, prefix=PREFIX)
-    if any(_given(StaticBackend, environ)):
-        backend = _validate(StaticBackend, _given(StaticBackend, environ))
+    if static is not None:
         # nobody reads these without a cluster
         given = dict.fromkeys(_ONLY_IN_A_CLUSTER, "none") | given
     elif not any(name in given for name in _ONLY_IN_A_CLUSTER):
         raise SettingsError(
             f"{PREFIX}RELEASE_NAMESPACE: not set; the chart sets it in a cluster; without one, set "
-            "BACKEND_URL and API_KEYS to serve one vLLM"
+            "BACKEND_URL and API_KEYS to serve one vLLM, or name a file with --config"
         )
-    return _validate(Settings, given, prefix=PREFIX), backend
+    return _validate(Settings, given, prefix=PREFIX), static
+
+
+def _static(environ: Mapping[str, str], config: Path | None) -> Config | Path | None:
+    named = config or environ.get(CONFIG)
+    given = _given(StaticBackend, environ)
+    if named and given:
+        variable = next(iter(given)).upper()
+        raise SettingsError(f"{variable}: is set beside a file with all of it; take one of the two")
+    if named:
+        return Path(named)
+    return _validate(StaticBackend, given).config() if given else None
 
 
 def _given(
@@ -207,7 +222,8 @@ def _explain(model: type[BaseModel], fault: Any, *, prefix: str) -> str:
 
 def describe() -> str:
     """Return the settings as text for people."""
-    return "\n".join(_described(Settings, prefix=PREFIX) + _described(StaticBackend))
+    config = f"  {CONFIG}\n      {CONFIG_MEANING}; the same as --config"
+    return "\n".join([*_described(Settings, prefix=PREFIX), config, *_described(StaticBackend)])
 
 
 def _described(model: type[BaseModel], *, prefix: str = "") -> list[str]:

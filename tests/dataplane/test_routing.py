@@ -127,6 +127,13 @@ def test_the_message_lists_what_would_be_right_and_nobody_elses() -> None:
     assert refusal(key("sk-c", namespace="team-c"), "gpt-4").endswith("Available models: none.")
 
 
+def test_the_endpoint_that_takes_every_model_takes_none_of_a_key_that_may_not_use_it() -> None:
+    catalog = Catalog.of([A_QWEN], catch_all=A_QWEN)
+    assert routing.by_model(catalog, key(), "anything") is A_QWEN
+    with pytest.raises(ModelNotFound):
+        routing.by_model(catalog, key(namespace="elsewhere"), "anything")
+
+
 def test_a_long_list_is_cut() -> None:
     many = Catalog.of(endpoint(name=f"e{n}", served_names=(f"m{n}",)) for n in range(30))
     with pytest.raises(ModelNotFound) as caught:

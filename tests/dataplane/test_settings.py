@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from endpoint_gateway.config import Config, Secret
 from endpoint_gateway.errors import SettingsError
 from endpoint_gateway.settings import Settings, StaticBackend, describe, load_settings
 from helpers.gateway_process import start
@@ -18,23 +21,35 @@ STATIC = {"BACKEND_URL": "http://127.0.0.1:8000", "API_KEYS": " sk-1, sk-2 ,"}
 
 
 def test_a_cluster_needs_four_names() -> None:
-    settings, backend = load_settings(CLUSTER)
-    assert backend is None
+    settings, static = load_settings(CLUSTER)
+    assert static is None
     assert (settings.release_namespace, settings.gateway_port) == ("system", 8080)
 
 
 def test_a_single_vllm_needs_its_address_and_keys() -> None:
-    _, backend = load_settings({**STATIC, "BACKEND_API_KEY": " sk-engine\n"})
-    assert backend is not None
-    assert backend.api_keys == ("sk-1", "sk-2")
-    assert backend.backend_api_key == "sk-engine"
+    _, static = load_settings({**STATIC, "BACKEND_API_KEY": " sk-engine\n"})
+    assert isinstance(static, Config)
+    assert [key.key for key in static.keys] == [Secret("text", "sk-1"), Secret("text", "sk-2")]
+    assert static.endpoints[0].backends == ["http://127.0.0.1:8000"]
+    assert static.endpoints[0].api_key == Secret("text", "sk-engine")
+
+
+def test_a_key_that_is_there_twice_is_one() -> None:
+    _, static = load_settings({**STATIC, "API_KEYS": "sk-1,sk-1"})
+    assert isinstance(static, Config)
+    assert len(static.keys) == 1
+
+
+def test_a_file_can_be_named_by_variable_and_by_argument_which_comes_first() -> None:
+    named = {"VLLM_ENDPOINTS_CONFIG": "one.yaml"}
+    assert load_settings(named)[1] == Path("one.yaml")
+    assert load_settings(named, config=Path("other.yaml"))[1] == Path("other.yaml")
 
 
 def test_an_empty_variable_counts_as_absent() -> None:
-    settings, backend = load_settings(
-        {**CLUSTER, "VLLM_ENDPOINTS_GATEWAY_PORT": "", "BACKEND_URL": "", "API_KEYS": ""}
-    )
-    assert (settings.gateway_port, backend) == (8080, None)
+    empty = dict.fromkeys(("VLLM_ENDPOINTS_GATEWAY_PORT", "BACKEND_URL", "API_KEYS"), "")
+    settings, static = load_settings({**CLUSTER, **empty, "VLLM_ENDPOINTS_CONFIG": ""})
+    assert (settings.gateway_port, static) == (8080, None)
 
 
 WRONG = {
@@ -48,6 +63,8 @@ WRONG = {
     "no name": ({**CLUSTER, "VLLM_ENDPOINTS_KEYRING_SECRET": "a b"}, "_KEYRING_SECRET"),
     "half a cluster": ({"VLLM_ENDPOINTS_RELEASE_NAMESPACE": "x"}, "ROOT_KEY_SECRET"),
     "nothing": ({}, "BACKEND_URL and API_KEYS"),
+    "a file beside a backend": ({**STATIC, "VLLM_ENDPOINTS_CONFIG": "x"}, "BACKEND_URL"),
+    "a key with a space": ({**STATIC, "API_KEYS": "sk-1,sk 2"}, "API_KEYS"),
     "no keys": ({"BACKEND_URL": "http://x"}, "API_KEYS"),
     "only commas": ({"BACKEND_URL": "http://x", "API_KEYS": ","}, "API_KEYS"),
     "no backend": ({"API_KEYS": "sk-1"}, "BACKEND_URL"),
@@ -97,6 +114,7 @@ def test_no_message_holds_a_key() -> None:
     for environ in (
         {"API_KEYS": "sk-secret", "BACKEND_URL": "https://x"},
         {**STATIC, "BACKEND_API_KEY": "sk-secret with a space"},
+        {**STATIC, "API_KEYS": "sk-secret with a space"},
         {**STATIC, "BACKEND_URL": "http://me:sk-secret@x"},
         {**STATIC, "VLLM_ENDPOINTS_LIMITS_REDIS_URL": "http://me:sk-secret@x"},
         {**STATIC, "VLLM_ENDPOINTS_LIMITS_REDIS_URL": "redis://me:sk-secret@x:port"},
@@ -124,6 +142,7 @@ def test_help_lists_every_variable() -> None:
         assert f"VLLM_ENDPOINTS_{name.upper()}\n" in describe()
     for name in StaticBackend.model_fields:
         assert f"  {name.upper()}\n" in describe()
+    assert "  VLLM_ENDPOINTS_CONFIG\n" in describe()
 
 
 def test_the_process_says_what_is_wrong_and_ends() -> None:

@@ -43,7 +43,7 @@ class Running:
 
 
 @asynccontextmanager
-async def gateway_process(environ: dict[str, str]) -> AsyncIterator[Running]:
+async def gateway_process(environ: dict[str, str], *arguments: str) -> AsyncIterator[Running]:
     """Run a gateway with this environment until the end of the block, once it is ready."""
     port, metrics_port = free_port(), free_port()
     process = start(
@@ -51,7 +51,8 @@ async def gateway_process(environ: dict[str, str]) -> AsyncIterator[Running]:
             "VLLM_ENDPOINTS_GATEWAY_PORT": str(port),
             "VLLM_ENDPOINTS_METRICS_PORT": str(metrics_port),
             **environ,
-        }
+        },
+        *arguments,
     )
     headers = {"authorization": f"Bearer {SECRET}"}
     url = f"http://127.0.0.1:{port}"
@@ -66,9 +67,9 @@ async def gateway_process(environ: dict[str, str]) -> AsyncIterator[Running]:
         process.communicate()
 
 
-def start(environ: dict[str, str]) -> subprocess.Popen[bytes]:
+def start(environ: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
     """Start a gateway, of the code that runs the tests, with this environment and nothing else."""
-    command = [sys.executable, "-m", "endpoint_gateway"]
+    command = [sys.executable, "-m", "endpoint_gateway", *arguments]
     environ = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environ}
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
