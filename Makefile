@@ -19,6 +19,8 @@ N ?= 1000 2000
 IDLE ?= 60
 EDITS ?= 200
 ROUNDS ?= 2
+# of `make bench-gateway`; --help lists them
+FLAGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -114,6 +116,10 @@ images: ## build the images of operator and gateway without Docker, and print wh
 .PHONY: bench-operator
 bench-operator: $(ENVIRONMENT) ## our operator beside one in Go, half an hour (N="1000 2000" IDLE=60 seconds EDITS=200 ROUNDS=2)
 	@PYTHONPATH=tests $(BIN)/python -m bench.operator --endpoints $(N) --idle $(IDLE) --edits $(EDITS) --rounds $(ROUNDS)
+
+.PHONY: bench-gateway
+bench-gateway: $(ENVIRONMENT) ## our gateway beside nginx, one in Go, vllm-router and LiteLLM, 20 minutes (FLAGS="--quick --only gateway,nginx")
+	@PYTHONPATH=tests $(BIN)/python -m bench.gateway $(FLAGS)
 
 .PHONY: clean
 clean: ## remove what was made here; the caches outside the clone stay

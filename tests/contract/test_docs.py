@@ -37,6 +37,7 @@ def test_every_make_target_is_explained_by_make_help_and_by_the_guide_for_contri
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     assert targets == explained
     assert [target for target in sorted(targets) if f"`make {target}" not in contributing] == []
+    assert set(re.findall(r"^\| `make ([a-z0-9-]+)` \|", contributing, re.MULTILINE)) <= targets
 
 
 def test_phony_targets_are_declared() -> None:
