@@ -123,6 +123,7 @@ class Dispatcher:
         self._pool = pool
         self._timeouts = timeouts
         self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
 
     def open(self, endpoint: Endpoint, request: Request, record: Record) -> "Attempts":
         """Return the context whose beginning is an Answer and whose end gives all back.
@@ -134,7 +135,7 @@ class Dispatcher:
     def patience(self, endpoint: Endpoint, request: Request) -> Patience:
         """Return the limits of a request that begins now."""
         own, ours = endpoint.timeouts, self._timeouts
-        deadline = asyncio.get_running_loop().time() + (own.total or ours.total)
+        deadline = self._loop.time() + (own.total or ours.total)
         first_byte = idle = None
         if request.stream:
             first_byte, idle = own.first_byte or ours.first_byte, own.idle or ours.idle
@@ -142,8 +143,7 @@ class Dispatcher:
 
     def lease(self, endpoint: Endpoint, request: Request, *, without: set[Replica]) -> Lease | None:
         """Take a place at a replica that was not tried yet."""
-        now = asyncio.get_running_loop().time()
-        affinity = request.affinity
+        now, affinity = self._loop.time(), request.affinity
         return self._balancer.lease(endpoint.replicas, without=without, now=now, affinity=affinity)
 
     async def ask(
@@ -153,7 +153,7 @@ class Dispatcher:
         try:
             return await self._pool.request(lease.replica, request, patience, reached=lease.reached)
         except (ConnectFailed, EngineGone):
-            lease.unreachable(asyncio.get_running_loop().time())
+            lease.unreachable(self._loop.time())
             raise
 
     def answer(self, connection: Connection) -> Answer:
@@ -205,7 +205,9 @@ class Attempts:
             if not self._lease_another():
                 break
             try:
-                answer = await self._attempt(patience)
+                answer = await self._introduced(patience)
+                if answer.status not in _RETRIED or not await self._is_refusal(answer):
+                    return answer
             except ConnectFailed as error:
                 failure = error
                 self._give_back(failed="connect")
@@ -216,8 +218,6 @@ class Attempts:
                     self._endpoint, "timeout" if timed_out else "connection"
                 )
                 raise
-            if answer is not None:
-                return answer
             self._give_back()
         raise failure or NoReplica("No replica of this endpoint is ready. Try again later.")
 
@@ -232,25 +232,20 @@ class Attempts:
         self._lease = lease
         return True
 
-    async def _attempt(self, patience: Patience) -> Answer | None:
-        """Ask the leased replica; None where its answer was a refusal that another may not give.
+    async def _is_refusal(self, answer: Answer) -> bool:
+        """Say whether this is a refusal that another replica may not give.
 
-        Raises NoReplica where it drains and there is no other.
+        Raises NoReplica where the replica drains and there is no other.
         """
-        answer = await self._introduced(patience)
-        if answer.status not in _RETRIED:
-            return answer
         # the other two say by themselves that the request was not taken
         draining = answer.status == 500 and _DRAINING in await answer.begin(_MAX_ERROR_BYTES)
         if answer.status == 500 and not draining:
-            return answer
+            return False
         reason = "draining" if draining else str(answer.status)
         self._dispatcher.note_failure(self._endpoint, reason)
-        if self._can_retry():
-            return None
-        if draining:
+        if draining and not self._can_retry():
             raise NoReplica("The only replica of this endpoint is shutting down. Try again later.")
-        return answer
+        return self._can_retry()
 
     async def _introduced(self, patience: Patience) -> Answer:
         """Ask the leased replica, with one key after the other until it takes one."""

@@ -22,6 +22,7 @@ class Pool:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._loop = asyncio.get_running_loop()
         self._idle: defaultdict[Replica, list[Connection]] = defaultdict(list)
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -45,12 +46,14 @@ class Pool:
         """
         kept = self._take_idle(replica)
         if kept is not None:
-            loop = asyncio.get_running_loop()
-            asked_at = loop.time()
+            asked_at = self._loop.time()
             try:
                 await kept.ask(request, patience)
             except ConnectionLost as lost:
-                if not lost.untouched or loop.time() - asked_at >= self._limits.resend_seconds:
+                if (
+                    not lost.untouched
+                    or self._loop.time() - asked_at >= self._limits.resend_seconds
+                ):
                     raise
             else:
                 reached()
@@ -66,11 +69,10 @@ class Pool:
         return connection
 
     async def _connect(self, replica: Replica, patience: Patience) -> Connection:
-        loop = asyncio.get_running_loop()
-        limit = loop.time() + (patience.connect_seconds or self._limits.connect_seconds)
+        limit = self._loop.time() + (patience.connect_seconds or self._limits.connect_seconds)
         try:
             async with asyncio.timeout_at(min(limit, patience.deadline)):
-                _, connection = await loop.create_connection(
+                _, connection = await self._loop.create_connection(
                     lambda: Connection(self, replica, limits=self._limits), *replica
                 )
         except OSError as error:  # TimeoutError is one
@@ -81,7 +83,7 @@ class Pool:
 
     def _take_idle(self, replica: Replica) -> Connection | None:
         idle = self._idle.get(replica)
-        oldest = asyncio.get_running_loop().time() - self._limits.idle_seconds
+        oldest = self._loop.time() - self._limits.idle_seconds
         while idle:
             connection = idle.pop()
             if connection.idle_since >= oldest:
@@ -95,11 +97,10 @@ class Pool:
         if len(idle) >= self._limits.idle_connections:
             connection.abort()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = self._loop.time()
         idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._limits.idle_seconds, self._sweep)
+            self._sweeper = self._loop.call_later(self._limits.idle_seconds, self._sweep)
 
     def forget(self, connection: Connection) -> None:
         """Drop a connection that was closed while it was idle (Connection calls this)."""
@@ -109,8 +110,7 @@ class Pool:
 
     def _sweep(self) -> None:
         """Close what has been idle for too long, and the memory of replicas without any."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._limits.idle_seconds
+        oldest = self._loop.time() - self._limits.idle_seconds
         kept: defaultdict[Replica, list[Connection]] = defaultdict(list)
         for replica, connections in self._idle.items():
             for connection in connections:
@@ -119,7 +119,9 @@ class Pool:
                 else:
                     connection.abort()
         self._idle = kept
-        self._sweeper = loop.call_later(self._limits.idle_seconds, self._sweep) if kept else None
+        self._sweeper = (
+            self._loop.call_later(self._limits.idle_seconds, self._sweep) if kept else None
+        )
 
     def close(self) -> None:
         """Close all idle connections; those with a request on them close with it."""

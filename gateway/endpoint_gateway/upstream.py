@@ -101,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._unaccounted = 0
         self._sink: Sink | None = None
         self._sated = False
+        self._wants_whole = False
 
     # -- for dispatch and relay ---------------------------------------------------------------
 
@@ -109,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._reset()
         self._busy = True
         self._patience = patience
+        self._wants_whole = patience.first_byte_seconds is None
         self._began = self._touched = self._loop.time()
         if len(request) == 1:
             self._transport.write(request[0])
@@ -119,7 +121,9 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: Sequence[bytes | memoryview], patience: Patience) -> None:
         """Send a request, and wait until `status` and `headers` of its answer are there.
 
-        The connection is released where this fails. Raises BackendFailed and BackendTimeout.
+        A good answer that is no stream is waited for until it is whole, or as much as is read
+        ahead: nobody needs its head before. The connection is released where this fails. Raises
+        BackendFailed and BackendTimeout.
         """
         self.send(request, patience)
         try:
@@ -131,6 +135,7 @@ class Connection(asyncio.Protocol):
         except BaseException:
             self.release()
             raise
+        self._wants_whole = False
 
     async def read(self) -> bytes:
         """Return what has come of the body since the last call, waiting for some; b"" at its end.
@@ -248,7 +253,8 @@ class Connection(asyncio.Protocol):
         self._until_close = not is_framed(status, self.headers)
         self._head_done = True
         self._unaccounted = 0
-        self._wake()
+        if status >= 400 or not self._wants_whole:
+            self._wake()
 
     def on_body(self, body: bytes) -> None:
         if self._complete or not self._head_done:
@@ -263,7 +269,7 @@ class Connection(asyncio.Protocol):
         if self._buffered > self._limits.buffer_bytes and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        if self._sink is None:
+        if self._sink is None and (self._paused or not self._wants_whole):
             self._wake()
 
     def on_message_complete(self) -> None:

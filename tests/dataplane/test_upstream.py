@@ -128,7 +128,8 @@ async def test_a_reset_does_not_end_a_body_that_ends_with_its_connection() -> No
         connection.reset()
 
     async with FakeVllm(script) as engine, pool_of() as pool:
-        connection = await pool.request(engine.replica, REQUEST, patience())
+        streaming = patience(first_byte=5.0)
+        connection = await pool.request(engine.replica, REQUEST, streaming)
         assert await connection.read() == b"hello"
         read_by_us.set()
         with pytest.raises(ConnectionLost):
