@@ -33,6 +33,7 @@ from .settings import Settings
 from .static import FileDirectory, Known, StaticDirectory
 from .upstream import Limits
 
+_LOG_BUFFER_BYTES = 65536
 _USER_AGENT = "vllm-endpoints-gateway"
 
 
@@ -203,11 +204,12 @@ async def _serve(
     settings: Settings, directory: Directory, balancer: Balancer, *, metrics: Metrics
 ) -> None:
     async with _sharing(settings, metrics) as shared:
-        log = sys.stdout.buffer
-        gateway = build(
-            settings, directory, balancer=balancer, metrics=metrics, log=log, shared=shared
-        )
-        await _serve_gateway(settings, gateway)
+        # sys.stdout has no buffer where Python is told so, as it is in our image
+        with open(sys.stdout.fileno(), "wb", buffering=_LOG_BUFFER_BYTES, closefd=False) as log:
+            gateway = build(
+                settings, directory, balancer=balancer, metrics=metrics, log=log, shared=shared
+            )
+            await _serve_gateway(settings, gateway)
     gateway.pool.close()
 
 
