@@ -204,13 +204,17 @@ async def _serve(
     settings: Settings, directory: Directory, balancer: Balancer, *, metrics: Metrics
 ) -> None:
     async with _sharing(settings, metrics) as shared:
-        # sys.stdout has no buffer where Python is told so, as it is in our image
-        with open(sys.stdout.fileno(), "wb", buffering=_LOG_BUFFER_BYTES, closefd=False) as log:
+        with _buffered_stdout() as log:
             gateway = build(
                 settings, directory, balancer=balancer, metrics=metrics, log=log, shared=shared
             )
             await _serve_gateway(settings, gateway)
     gateway.pool.close()
+
+
+def _buffered_stdout() -> BinaryIO:
+    """Return standard output with a buffer; sys.stdout has none in our image."""
+    return open(sys.stdout.fileno(), "wb", buffering=_LOG_BUFFER_BYTES, closefd=False)
 
 
 @contextlib.asynccontextmanager
