@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helpers.fake_vllm import FakeVllm, as_captured
+from helpers.fake_vllm import FakeVllm, answering, as_captured, response
 from helpers.live_server import SECRET, Live, endpoint, live_gateway
 from helpers.node import ask
 
@@ -90,3 +90,13 @@ async def test_anthropics_client_works_at_every_address_that_is_a_prefix(live: L
     )
     assert [answer["content"][0]["text"] for answer in said[::2]] == ["\n" * 8] * len(bases)
     assert [events[-1]["type"] for events in said[1::2]] == ["message_stop"] * len(bases)
+
+
+async def test_a_recording_is_transcribed() -> None:
+    said = answering(response(b'{"text":"hi"}'))
+    async with FakeVllm(said) as engine, live_gateway(endpoint(engine.replica)) as live:
+        base = f"{live.url}/v2/qwen/openai/v1"
+        call = {"what": "transcription", "baseURL": base, "apiKey": SECRET}
+        assert await ask([{**call, "body": {"model": "tiny"}}]) == [{"text": "hi"}]
+    assert engine.requests[0].path == "/v1/audio/transcriptions"
+    assert b"RIFF" in engine.requests[0].body

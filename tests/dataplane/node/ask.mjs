@@ -18,6 +18,8 @@ const CALLS = {
   embedding: ({ openai }, body) => openai.embeddings.create(body),
   response: ({ openai }, body) => openai.responses.create(body),
   "response, streamed": ({ openai }, body) => collect(openai.responses.create({ ...body, stream: true })),
+  transcription: ({ openai }, body) =>
+    openai.audio.transcriptions.create({ ...body, file: new File(["RIFF"], "a.wav") }),
   models: ({ openai }) => collect(openai.models.list()),
   model: ({ openai }, body) => openai.models.retrieve(body.model),
   image: ({ openai }, body) => openai.images.generate(body),
