@@ -248,14 +248,28 @@ def parse(text: str) -> Config:
         raise SettingsError("\n".join(_explain(fault) for fault in error.errors())) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that is twice in a map, of which the safe loader silently takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return the map that begins here. Raises ComposerError."""
+        node = super().compose_mapping_node(anchor)
+        names = [str(name.value) for name, _ in node.value]
+        if len(set(names)) < len(names):
+            raise yaml.composer.ComposerError(problem_mark=node.start_mark)
+        return node
+
+
 def _load(text: str) -> Any:
     """Return the YAML. Raises SettingsError in our words: a parser's quote what may be a key."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SettingsError(f"not YAML{place}; see to indentation and quotes there") from None
+        raise SettingsError(
+            f"not YAML{place}; see to indentation, quotes and names that are twice"
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise SettingsError("not YAML; take out what is no text, no date or too deep") from None
 

@@ -247,6 +247,8 @@ NO_YAML = {
     "no end of quotes": ("keys: 'sk-secret", "line 1, column"),
     "an alias of nothing": ("keys: *sk-secret", "line 1, column 7"),
     "a tag": ("keys: !!python/name:sk-secret", "line 1, column 7"),
+    "a name twice": ("keys: []\nendpoints: []\nkeys: [sk-secret]", "line 1, column 1"),
+    "a name twice below": ("keys:\n  - {name: a, key: sk-secret, name: b}", "line 2, column 5"),
     "two documents": ("a: 1\n---\nsk: secret", "line 2, column 1"),
     "a date that is none": ("keys: 2027-13-45", "no date"),
     "what is no text": ("keys: \0sk-secret", "no text"),
@@ -259,6 +261,13 @@ def test_what_is_no_yaml_is_told_without_its_words(text: str, said: str) -> None
     with pytest.raises(SettingsError, match=said) as caught:
         parse(text)
     assert "secret" not in str(caught.value)
+
+
+def test_a_map_can_take_over_another_and_differ_in_a_field() -> None:
+    first = "&qwen {name: qwen, models: [tiny], backends: [http://x]}"
+    second = "{<<: *qwen, name: other, models: [bge]}"
+    text = f"endpoints: [{first}, {second}]\nkeys: [{{name: ci, key: sk-1}}]\n"
+    assert [each.name for each in parse(text).endpoints] == ["qwen", "other"]
 
 
 def test_no_message_holds_a_key(tmp_path: Path) -> None:
