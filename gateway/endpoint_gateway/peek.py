@@ -68,6 +68,7 @@ class _Body(msgspec.Struct, gc=False):
 
 class _State(msgspec.Struct):
     background: object = None
+    conversation: object = None
     previous_response_id: object = None
 
 
@@ -114,6 +115,8 @@ def state_asked_for(body: bytes) -> str | None:
     state = _state_decoder.decode(body)
     if state.previous_response_id is not None:
         return "previous_response_id"
+    if state.conversation is not None:
+        return "conversation"
     return "background" if state.background else None
 
 

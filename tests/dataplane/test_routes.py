@@ -193,7 +193,7 @@ async def test_an_endpoint_has_only_the_routes_that_it_lists(prefix: str) -> Non
             assert (await live.post(prefix + path, {"model": "tiny"})).status_code == 503
 
 
-STATE = {"previous_response_id": "resp_1", "background": True}
+STATE = {"previous_response_id": "resp_1", "conversation": "conv_1", "background": True}
 
 
 @pytest.mark.parametrize(("member", "value"), STATE.items(), ids=STATE)
