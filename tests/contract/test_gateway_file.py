@@ -16,7 +16,7 @@ from endpoint_operator.api import access
 from endpoint_operator.api.apikey import ApiKeySpec
 from helpers.tree import ROOT
 
-EXAMPLE = ROOT / "examples" / "gateway.yaml"
+EXAMPLE = ROOT / "examples" / "without-kubernetes" / "gateway.yaml"
 PAGE = ROOT / "docs" / "without-kubernetes.md"
 MODELS = (
     config.EndpointEntry,
