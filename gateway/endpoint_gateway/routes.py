@@ -124,6 +124,12 @@ _SHARED: Final[Mapping[str, Target]] = {
 }
 
 
+LISTED: Final = frozenset(
+    route.listed_as or route.name for route in _BELOW_V1.values() if route is not _MODELS
+)
+"""The names that an endpoint's list of routes may have."""
+
+
 def find(method: str, path: str) -> Target:
     """Return what this path means. Raises UnknownUrl and MethodNotAllowed."""
     target = _SHARED.get(path) or _find_slowly(path)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from endpoint_gateway import config
+from endpoint_gateway import config, routes
 from endpoint_gateway.static import known
 from endpoint_operator import names
 from endpoint_operator.api import access
@@ -55,7 +55,7 @@ def test_a_key_has_the_fields_of_the_cluster() -> None:
 
 
 def test_routes_and_reserved_names_are_those_of_the_cluster() -> None:
-    assert set(get_args(config.Route)) == set(get_args(access.Route))
+    assert set(get_args(config.Route)) == set(get_args(access.Route)) == routes.LISTED
     assert set(names.RESERVED_NAMES) == config.RESERVED_NAMES
 
 
