@@ -111,10 +111,7 @@ _REFUSED = Route("unsupported", kind=Kind.REFUSE, method=None)
 _REFUSED_MESSAGES = replace(_REFUSED, dialect=ANTHROPIC)
 
 _BELOW_V1: Final[Mapping[str, Route]] = {
-    **{
-        route.path.removeprefix("/v1"): route
-        for route in (*_ANSWERS, *_AUDIO, *_VLLMS_OWN, _MODELS)
-    },
+    route.path.removeprefix("/v1"): route for route in (*_ANSWERS, *_AUDIO, *_VLLMS_OWN, _MODELS)
 }
 _RERANK: Final = _BELOW_V1["/rerank"]
 _SHARED: Final[Mapping[str, Target]] = {
