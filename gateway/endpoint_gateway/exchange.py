@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
@@ -167,28 +168,25 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body; see `drain` for a client that doesn't keep up."""
-        if self.gone or not data:
-            return
-        if self.method == "HEAD":
-            data = b""
-        elif self._chunked:
-            data = b"%x\r\n%s\r\n" % (len(data), data)
-        if self._head:
-            data, self._head = self._head + data, b""
-        self._wire.write(data)
+        if data:
+            self._send(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, data: bytes = b"") -> None:
         """Send the last piece."""
         self.ended = True
-        if not self.gone:
-            if self.method == "HEAD":
-                data = b""
-            elif self._chunked:
-                data = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else _LAST_CHUNK
-            if self._head:
-                data, self._head = self._head + data, b""
-            self._wire.write(data)
+        if self._chunked:
+            data = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else _LAST_CHUNK
+        self._send(data)
         self._wire.answered(self)
+
+    def _send(self, framed: bytes) -> None:
+        if self.gone:
+            return
+        if self.method == "HEAD":
+            framed = b""
+        if self._head:
+            framed, self._head = self._head + framed, b""
+        self._wire.write(framed)
 
     async def drain(self) -> None:
         """Wait until the client keeps up, or has left."""
@@ -242,25 +240,17 @@ class Exchange:
             self._waiter.set_result(None)
 
 
-_status_lines: dict[int, bytes] = {}
-
-
+@lru_cache
 def status_line(status: int) -> bytes:
     """Return the first line of an answer."""
-    line = _status_lines.get(status)
-    if line is None:
-        phrase = _REASONS.get(status, "Other")
-        line = _status_lines[status] = f"HTTP/1.1 {status} {phrase}\r\n".encode()
-    return line
-
-
-_date = (0, b"")
+    return f"HTTP/1.1 {status} {_REASONS.get(status, 'Other')}\r\n".encode()
 
 
 def date_line() -> bytes:
     """Return the header that RFC 9110 (6.6.1) wants of every answer; made once per second."""
-    global _date  # noqa: PLW0603 - a cache of one value
-    now = int(time.time())
-    if _date[0] != now:
-        _date = (now, f"date: {formatdate(now, usegmt=True)}\r\n".encode())
-    return _date[1]
+    return _date_line(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date_line(now: int) -> bytes:
+    return f"date: {formatdate(now, usegmt=True)}\r\n".encode()

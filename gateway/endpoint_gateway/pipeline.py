@@ -62,8 +62,12 @@ class Call:
 
     exchange: Exchange
     reply: Reply
-    record: Record
     target: Target
+
+    @property
+    def record(self) -> Record:
+        """What is written down of the request."""
+        return self.reply.record
 
     @property
     def headers(self) -> Headers:
@@ -134,7 +138,7 @@ class Pipeline:
         target = find(exchange.method, exchange.path)
         reply.record.route = target.route.name
         reply.dialect = target.route.dialect
-        await self._actions[target.route.kind](Call(exchange, reply, reply.record, target))
+        await self._actions[target.route.kind](Call(exchange, reply, target))
 
     def key_of(self, call: Call) -> Key:
         """Authenticate. Raises InvalidApiKey."""

@@ -67,9 +67,8 @@ class Server:
 
     async def listen(self) -> tuple[str, int]:
         """Take connections from now on; return the first address. Raises CannotListen."""
-        loop = asyncio.get_running_loop()
         try:
-            self._listener = await loop.create_server(
+            self._listener = await self._loop.create_server(
                 lambda: ClientConnection(self, self._limits),
                 self._host,
                 self._port,

@@ -15,7 +15,6 @@ from endpoint_gateway.catalog import Catalog, Replica
 from helpers.addresses import loopbacks
 from helpers.fake_vllm import (
     DONE,
-    LAST_CHUNK,
     STREAM_HEAD,
     Connection,
     FakeVllm,
@@ -24,6 +23,7 @@ from helpers.fake_vllm import (
     captured_body,
     chunk,
     delta,
+    ending_at,
 )
 from helpers.gateway_process import gateway_process
 from helpers.live_server import NO_TLS, SECRET, endpoint, live_gateway, raw_request
@@ -72,14 +72,7 @@ async def test_it_is_reached_by_every_kind_of_address() -> None:
 async def test_sigterm_lets_a_stream_finish_and_takes_no_new_connection() -> None:
     finish = asyncio.Event()
 
-    async def script(connection: Connection) -> None:
-        await connection.request()
-        await connection.send(STREAM_HEAD + chunk(delta("one")))
-        await finish.wait()
-        await connection.send(chunk(DONE) + LAST_CHUNK)
-        await connection.hung_up()
-
-    async with FakeVllm(script) as engine, gateway_process(static(engine)) as running:
+    async with FakeVllm(ending_at(finish)) as engine, gateway_process(static(engine)) as running:
         request = running.client.stream(
             "POST", "/v1/chat/completions", content=b'{"model":"x","stream":true}'
         )

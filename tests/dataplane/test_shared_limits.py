@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -36,20 +36,18 @@ async def server(running: RedisServer) -> RedisServer:
     return running
 
 
-@asynccontextmanager
-async def sharing(server: RedisServer, **options: Any) -> AsyncIterator[SharedLimits]:
-    """Share limits by this server, whose every answer is waited for long enough, unless told."""
-    states: asyncio.Queue[bool] = asyncio.Queue()
-    options = {"password": None, "prefix": "test", "trip_seconds": 5, **options}
-    shared = SharedLimits(server.url, on_change=states.put_nowait, **options)
-    async with shared:
-        shared.states = states  # type: ignore[attr-defined]
-        yield shared
+class Sharing(SharedLimits):
+    """Limits shared by a server whose every answer is waited for long enough, unless told."""
+
+    def __init__(self, server: RedisServer, **options: Any) -> None:
+        self.states: asyncio.Queue[bool] = asyncio.Queue()
+        options = {"password": None, "prefix": "test", "trip_seconds": 5, **options}
+        super().__init__(server.url, on_change=self.states.put_nowait, **options)
 
 
-async def is_up(shared: SharedLimits) -> bool:
+async def is_up(shared: Sharing) -> bool:
     """Wait for the next change of whether the server can be had, and return it."""
-    return bool(await shared.states.get())  # type: ignore[attr-defined]
+    return await shared.states.get()
 
 
 def scope(name: str = "key/a/b", **limits: int) -> Scope:
@@ -80,7 +78,7 @@ async def test_a_limit_is_exact_with_two_gateways(server: RedisServer) -> None:
         engine = await stack.enter_async_context(FakeVllm(answering(captured("chat"))))
         lives = []
         for _ in range(2):
-            shared = await stack.enter_async_context(sharing(server))
+            shared = await stack.enter_async_context(Sharing(server))
             assert await is_up(shared)
             live = live_gateway(endpoint(engine.replica), keys=keys, shared=shared)
             lives.append(await stack.enter_async_context(live))
@@ -92,7 +90,7 @@ async def test_a_limit_is_exact_with_two_gateways(server: RedisServer) -> None:
 
 async def test_tokens_that_one_gateway_counts_are_missing_at_another(server: RedisServer) -> None:
     here = scope(tokens_per_minute=100)
-    async with sharing(server) as one, sharing(server) as other:
+    async with Sharing(server) as one, Sharing(server) as other:
         assert await is_up(one)
         assert await is_up(other)
         _, holder = await one.admit((here,))
@@ -106,7 +104,7 @@ async def test_tokens_that_one_gateway_counts_are_missing_at_another(server: Red
 
 async def test_places_are_those_of_all_gateways(server: RedisServer) -> None:
     wide, narrow = scope(requests_per_minute=10), scope("endpoint/a/q", in_flight=1)
-    async with sharing(server) as one, sharing(server) as other:
+    async with Sharing(server) as one, Sharing(server) as other:
         assert await is_up(one)
         assert await is_up(other)
         headers, holder = await one.admit((narrow, wide))
@@ -121,9 +119,9 @@ async def test_places_are_those_of_all_gateways(server: RedisServer) -> None:
 
 async def test_the_places_of_a_gateway_that_is_no_more_come_back(server: RedisServer) -> None:
     narrow = scope(in_flight=1)
-    async with sharing(server, lease_seconds=0.6) as other:
+    async with Sharing(server, lease_seconds=0.6) as other:
         assert await is_up(other)
-        async with sharing(server, lease_seconds=0.6) as one:
+        async with Sharing(server, lease_seconds=0.6) as one:
             assert await is_up(one)
             assert await admitted(one, narrow)
             # it lives: its place is kept for longer than a lease
@@ -137,7 +135,7 @@ async def test_a_request_that_is_given_up_while_it_waits_holds_no_place(
     server: RedisServer,
 ) -> None:
     narrow = scope(in_flight=1)
-    async with sharing(server) as shared:
+    async with Sharing(server) as shared:
         assert await is_up(shared)
         with server.frozen():
             waiting = asyncio.create_task(shared.admit((narrow,)))
@@ -149,7 +147,7 @@ async def test_a_request_that_is_given_up_while_it_waits_holds_no_place(
 
 
 async def test_nothing_is_kept_for_longer_than_it_means_anything(server: RedisServer) -> None:
-    async with sharing(server) as shared, Redis.from_url(server.url) as client:
+    async with Sharing(server) as shared, Redis.from_url(server.url) as client:
         assert await is_up(shared)
         here = scope(requests_per_minute=60, tokens_per_minute=600, in_flight=3)
         _, holder = await shared.admit((here,))
@@ -163,14 +161,14 @@ async def test_nothing_is_kept_for_longer_than_it_means_anything(server: RedisSe
 
 
 async def test_a_server_that_forgot_the_script_is_told_it_again(server: RedisServer) -> None:
-    async with sharing(server) as shared, Redis.from_url(server.url) as client:
+    async with Sharing(server) as shared, Redis.from_url(server.url) as client:
         assert await is_up(shared)
         await client.script_flush()
         assert await admitted(shared, scope(in_flight=1))
 
 
 async def test_releases_with_one_server_do_not_share(server: RedisServer) -> None:
-    async with sharing(server) as one, sharing(server, prefix="other") as other:
+    async with Sharing(server) as one, Sharing(server, prefix="other") as other:
         assert await is_up(one)
         assert await is_up(other)
         assert await admitted(one, scope(in_flight=1))
@@ -185,7 +183,7 @@ async def test_while_the_server_is_away_each_gateway_counts_its_share(
     with redis_server() as server:
         async with (
             FakeVllm(answering(captured("chat"))) as engine,
-            sharing(server) as shared,
+            Sharing(server) as shared,
             live_gateway(endpoint(engine.replica), keys=keys, shared=shared) as live,
         ):
             live.directory.gateways = 2
@@ -221,7 +219,7 @@ async def tried_again(port: int) -> None:
 async def test_requests_wait_a_moment_for_a_slow_server_and_go_on_without(
     server: RedisServer,
 ) -> None:
-    async with sharing(server, trip_seconds=0.05) as shared:
+    async with Sharing(server, trip_seconds=0.05) as shared:
         assert await is_up(shared)
         with server.frozen():
             waiting = [shared.admit((scope(requests_per_minute=9),)) for _ in range(500)]
@@ -240,7 +238,7 @@ async def test_the_password_can_come_beside_the_url(
     given: str | None, works: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with redis_server(password="secret") as server:
-        async with sharing(server, password=given) as shared:
+        async with Sharing(server, password=given) as shared:
             assert await is_up(shared) is works
     assert "secret" not in caplog.text
     assert "wrong" not in caplog.text.replace("WRONGPASS", "")
@@ -256,8 +254,8 @@ async def test_a_place_is_held_over_both_gateways_until_its_client_leaves(
     keys = (key(limits=Limits(in_flight=1)),)
     async with (
         FakeVllm(script) as engine,
-        sharing(server) as one,
-        sharing(server) as other,
+        Sharing(server) as one,
+        Sharing(server) as other,
         live_gateway(endpoint(engine.replica), keys=keys, shared=one) as first,
         live_gateway(endpoint(engine.replica), keys=keys, shared=other) as second,
     ):

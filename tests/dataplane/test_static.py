@@ -17,14 +17,11 @@ from endpoint_gateway.errors import SettingsError
 from endpoint_gateway.static import FileDirectory, Known
 from helpers.fake_vllm import (
     DONE,
-    LAST_CHUNK,
-    STREAM_HEAD,
-    Connection,
     FakeVllm,
     answering,
     captured,
-    chunk,
     delta,
+    ending_at,
 )
 from helpers.gateway_process import Running, gateway_process, start
 from helpers.live_server import SECRET
@@ -130,19 +127,12 @@ async def test_a_backend_that_is_gone_costs_no_request(tmp_path: Path) -> None:
 async def test_a_file_that_is_swapped_is_in_force_without_a_dropped_request(tmp_path: Path) -> None:
     finish = asyncio.Event()
 
-    async def script(connection: Connection) -> None:
-        await connection.request()
-        await connection.send(STREAM_HEAD + chunk(delta("one")))
-        await finish.wait()
-        await connection.send(chunk(DONE) + LAST_CHUNK)
-        await connection.hung_up()
-
     # a ConfigMap's volume: the file is a link through a link, and the latter is swapped
     for name in ("..1", "..2"):
         (tmp_path / name).mkdir()
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "gateway.yaml").symlink_to("..data/gateway.yaml")
-    async with FakeVllm(script) as before, FakeVllm(CHAT) as after:
+    async with FakeVllm(ending_at(finish)) as before, FakeVllm(CHAT) as after:
         (tmp_path / "..1" / "gateway.yaml").write_text(text(entry(before)))
         keys = [{"name": "new", "key": "sk-new"}]
         (tmp_path / "..2" / "gateway.yaml").write_text(text(entry(after, "coder"), keys=keys))

@@ -210,6 +210,19 @@ def stream(events: Iterable[bytes]) -> bytes:
     return STREAM_HEAD + b"".join(chunk(each) for each in events) + LAST_CHUNK
 
 
+def ending_at(finish: asyncio.Event) -> Script:
+    """Stream one piece, and the end once this is set; then wait for the gateway to hang up."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD + chunk(delta("one")))
+        await finish.wait()
+        await connection.send(chunk(DONE) + LAST_CHUNK)
+        await connection.hung_up()
+
+    return script
+
+
 def captured_body(name: str) -> bytes:
     """Return the body that a real vLLM sent (tests/dataplane/captures)."""
     text = (CAPTURES / f"{name}.txt").read_bytes()
