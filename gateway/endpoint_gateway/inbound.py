@@ -22,6 +22,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 """An application: it answers one request. It raises nothing."""
 
 _NO_HTTP = "What was sent is not an HTTP/1.1 request."
+_FAREWELL_SECONDS = 2.0
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -111,11 +112,14 @@ class ClientConnection(asyncio.Protocol):
         self._alarm: asyncio.TimerHandle | None = None
 
     def retire(self) -> None:
-        """Close, or let the request that is here be the last one."""
+        """Let the request that is here be the last one, or the next one if it comes soon.
+
+        A client that sends one just now must not find that nobody is there any more.
+        """
         if self._exchange is not None:
             self._exchange.keep_alive = False
         elif not self._begun:
-            self._close()
+            self._allow(_FAREWELL_SECONDS, self._close)
 
     def abort(self) -> None:
         """Close at once."""
@@ -125,8 +129,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._keeper.opened(self)
         self._allow(self._limits.idle_seconds, self.abort)
+        self._keeper.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._keeper.closed(self)

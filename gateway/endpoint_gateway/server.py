@@ -47,21 +47,20 @@ class Server:
     def opened(self, connection: ClientConnection) -> None:
         """Take note of a connection."""
         self.connections.add(connection)
+        if self.ending:
+            connection.retire()
 
     def closed(self, connection: ClientConnection) -> None:
         """Take note that a connection is no more."""
         self.connections.discard(connection)
+        if self.ending and not self.connections:
+            self._over.set()
 
     def run(self, answer: Coroutine[object, object, None]) -> None:
         """Have a request answered."""
         task = self._loop.create_task(answer)
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if self.ending and not self._tasks:
-            self._over.set()
+        task.add_done_callback(self._tasks.discard)
 
     # -- from beginning to end ----------------------------------------------------------------
 
@@ -80,7 +79,7 @@ class Server:
         return host, port
 
     def end(self, *, at_once: bool = False) -> None:
-        """Take no more connections, and end when the requests that are here have."""
+        """Take no more connections, and end when those that are here have."""
         self._end.set()
         if at_once:
             self._over.set()
@@ -97,7 +96,7 @@ class Server:
             self._listener.close()
         for connection in list(self.connections):
             connection.retire()
-        if self._tasks:
+        if self.connections:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._drain_seconds):
                     await self._over.wait()

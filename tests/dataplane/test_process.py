@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from endpoint_gateway.catalog import Catalog, Replica
+from helpers import steady_users
 from helpers.addresses import loopbacks
 from helpers.fake_vllm import (
     DONE,
@@ -27,6 +28,7 @@ from helpers.fake_vllm import (
 )
 from helpers.gateway_process import gateway_process
 from helpers.live_server import NO_TLS, SECRET, endpoint, live_gateway, raw_request
+from helpers.steady_users import Question, asking
 
 
 def static(engine: FakeVllm, **environ: str) -> dict[str, str]:
@@ -84,6 +86,38 @@ async def test_sigterm_lets_a_stream_finish_and_takes_no_new_connection() -> Non
             finish.set()
             assert b"".join([piece async for piece in pieces]) == DONE
         assert (await running.ended())[0] == 0
+
+
+async def test_who_asks_once_more_in_the_meantime_is_answered_and_told_to_leave() -> None:
+    async with (
+        FakeVllm(answering(captured("chat"))) as engine,
+        gateway_process(static(engine)) as running,
+    ):
+        assert "connection" not in (await running.client.get("/healthz")).headers
+        running.process.send_signal(signal.SIGTERM)
+        await until_refused(running.client)
+        last = await running.client.get("/readyz")
+        with pytest.raises(httpx.ConnectError):
+            await running.client.get("/readyz")
+        status, _ = await running.ended()
+    assert (last.status_code, last.headers["connection"]) == (503, "close")
+    assert status == 0
+
+
+async def test_a_gateway_that_ends_under_load_costs_no_request() -> None:
+    async with (
+        FakeVllm(steady_users.engine) as engine,
+        gateway_process(static(engine)) as ending,
+        gateway_process(static(engine)) as staying,
+    ):
+        urls = [str(each.client.base_url) for each in (ending, staying)]
+        async with asking(urls, lambda: [Question(SECRET)], users=20) as asked:
+            await asked.more(100)
+            ending.process.send_signal(signal.SIGTERM)
+            assert (await ending.ended())[0] == 0
+            await asked.more(100)
+    assert asked.failures == []
+    assert asked.refused == 10
 
 
 async def until_refused(client: httpx.AsyncClient) -> None:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import httpx
 
@@ -26,9 +28,11 @@ def free_port() -> int:
 
 @dataclass
 class Running:
-    """A gateway's process, and a client with a key for it."""
+    """A gateway's process, what it writes, and a client with a key for it."""
 
     process: subprocess.Popen[bytes]
+    output: BinaryIO
+    errors: BinaryIO
     client: httpx.AsyncClient
     metrics_url: str
     said: bytes = b""
@@ -38,40 +42,52 @@ class Running:
 
         What it wrote to standard error is in `said` then.
         """
-        output, self.said = await asyncio.to_thread(self.process.communicate, timeout=10)
-        return self.process.returncode, output
+        status = await asyncio.to_thread(self.process.wait, timeout=10)
+        self.said = _content(self.errors)
+        return status, _content(self.output)
 
 
 @asynccontextmanager
 async def gateway_process(environ: dict[str, str], *arguments: str) -> AsyncIterator[Running]:
     """Run a gateway with this environment until the end of the block, once it is ready."""
     port, metrics_port = free_port(), free_port()
-    process = start(
-        {
-            "VLLM_ENDPOINTS_GATEWAY_PORT": str(port),
-            "VLLM_ENDPOINTS_METRICS_PORT": str(metrics_port),
-            **environ,
-        },
-        *arguments,
-    )
+    environ = {
+        "VLLM_ENDPOINTS_GATEWAY_PORT": str(port),
+        "VLLM_ENDPOINTS_METRICS_PORT": str(metrics_port),
+        **environ,
+    }
     headers = {"authorization": f"Bearer {SECRET}"}
     url = f"http://127.0.0.1:{port}"
-    try:
-        async with httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=10, verify=NO_TLS
-        ) as client:
-            await until_ready(client)
-            yield Running(process, client, f"http://127.0.0.1:{metrics_port}/metrics")
-    finally:
-        process.kill()
-        process.communicate()
+    # files, since a pipe that nobody reads is full one day
+    with TemporaryFile() as output, TemporaryFile() as errors:
+        process = start(environ, *arguments, output=output, errors=errors)
+        try:
+            async with httpx.AsyncClient(
+                base_url=url, headers=headers, timeout=10, verify=NO_TLS
+            ) as client:
+                await until_ready(client)
+                metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+                yield Running(process, output, errors, client, metrics_url)
+        finally:
+            process.kill()
+            process.wait()
 
 
-def start(environ: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+def start(
+    environ: dict[str, str],
+    *arguments: str,
+    output: BinaryIO | int = subprocess.PIPE,
+    errors: BinaryIO | int = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
     """Start a gateway, of the code that runs the tests, with this environment and nothing else."""
     command = [sys.executable, "-m", "endpoint_gateway", *arguments]
     environ = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environ}
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env=environ, stdout=output, stderr=errors)
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 async def until_ready(client: httpx.AsyncClient) -> None:
