@@ -17,6 +17,7 @@ PROMPT_BYTES = 256
 
 
 _NONE = msgspec.Raw()
+_USER = msgspec.Raw(b'"user"')
 
 
 class _Prompts(msgspec.Struct, gc=False):
@@ -26,7 +27,7 @@ class _Prompts(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct, gc=False):
-    role: object = None
+    role: msgspec.Raw = _NONE
 
 
 _prompts = msgspec.json.Decoder(_Prompts)
@@ -52,6 +53,6 @@ def _first_question(text: bytes) -> bytes:
     """Return the first message of a user; the first of all where there is none."""
     messages = [bytes(message) for message in _items.decode(text)]
     for message in messages:
-        if message.startswith(b"{") and _message.decode(message).role == "user":
+        if message.startswith(b"{") and _message.decode(message).role == _USER:
             return message
     return messages[0] if messages else b""

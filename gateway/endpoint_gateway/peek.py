@@ -40,6 +40,7 @@ _KEY = {
 
 
 _NONE = msgspec.Raw()
+_ABSENT = (b"", b"null")
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -67,9 +68,9 @@ class _Body(msgspec.Struct, gc=False):
 
 
 class _State(msgspec.Struct):
-    background: object = None
-    conversation: object = None
-    previous_response_id: object = None
+    background: msgspec.Raw = _NONE
+    conversation: msgspec.Raw = _NONE
+    previous_response_id: msgspec.Raw = _NONE
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -113,11 +114,11 @@ def peek(body: bytes) -> Peeked:
 def state_asked_for(body: bytes) -> str | None:
     """Return the member by which a request for a response asks for what an engine remembers."""
     state = _state_decoder.decode(body)
-    if state.previous_response_id is not None:
+    if bytes(state.previous_response_id) not in _ABSENT:
         return "previous_response_id"
-    if state.conversation is not None:
+    if bytes(state.conversation) not in _ABSENT:
         return "conversation"
-    return "background" if state.background else None
+    return "background" if bytes(state.background) not in (*_ABSENT, b"false") else None
 
 
 class _Outline(NamedTuple):

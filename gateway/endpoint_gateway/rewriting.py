@@ -1,13 +1,15 @@
 """The few changes that are made to a request's body on its way; every other byte stays as it came.
 
-Called by the pipeline. Pure. A change is spliced in where the value lies.
+Called by the pipeline. Pure. A change is spliced in where the value lies. Refuses what it can't
+read of a value that it must change.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from .errors import InvalidRequest
 from .peek import Peeked, members
 
 _COUNTED = b'"stream_options":{"include_usage":true},'
@@ -38,7 +40,10 @@ _Edit = tuple[int, int, bytes]
 
 
 def rewrite(body: bytes, peeked: Peeked, rules: Rules, *, model: str | None) -> Rewritten:
-    """Return the body with this model in place of its own (None: as it is), and by these rules."""
+    """Return the body with this model in place of its own (None: as it is), and by these rules.
+
+    Raises InvalidRequest.
+    """
     edits: list[_Edit] = []
     if model is not None and peeked.model_span is not None:
         edits.append((*peeked.model_span, msgspec.json.encode(model)))
@@ -57,12 +62,21 @@ def _made_to_count(body: bytes, peeked: Peeked) -> Iterator[_Edit]:
         return
     for key, start, end in members(body):
         if key == "stream_options":
-            options = msgspec.json.decode(body[start:end])
+            options = _decoded(body[start:end])
             if options is None or (isinstance(options, dict) and not options.get("include_usage")):
                 # usage in every event is for who asked for it, too
                 counting = (options or {}) | {"include_usage": True}
                 counting.pop("continuous_usage_stats", None)
                 yield start, end, msgspec.json.encode(counting)
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # what was looked for before passes over what is in strings and numbers
+        message = "`stream_options` is not valid JSON."
+        raise InvalidRequest(message, param="stream_options") from error
 
 
 def _spliced(body: bytes, edits: list[_Edit]) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from endpoint_gateway.affinity import affinity_of
 from endpoint_gateway.errors import InvalidRequest
 from endpoint_gateway.peek import (
     MAX_MEMBERS,
@@ -22,8 +23,9 @@ from endpoint_gateway.peek import (
     is_plain,
     peek,
     scan,
+    state_asked_for,
 )
-from endpoint_gateway.rewriting import NO_RULES, rewrite
+from endpoint_gateway.rewriting import NO_RULES, Rules, rewrite
 
 OURS = ("model", "stream", "stream_options")
 names = st.sampled_from([*OURS, "messages", "x", 'mod"el', "", "é", "\\", "]", "{"])
@@ -131,6 +133,25 @@ def test_another_model_changes_that_value_and_no_other_byte(body: bytes, model: 
 def test_no_bytes_make_anything_but_an_answer_or_a_refusal(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
         assert isinstance(peek(body), Peeked)
+
+
+# what a reader that looks for other things passes over
+ODD = (b'"\xff"', b"1e400", b"9" * 30, b'{"\xff":1}', b'[{"role":"\xff"}]')
+ODD_MEMBERS = st.dictionaries(
+    st.sampled_from([b"background", b"conversation", b"stream_options", b"messages", b"prompt"]),
+    st.sampled_from(ODD),
+)
+
+
+@given(ODD_MEMBERS)
+def test_what_is_passed_over_makes_no_reader_fail(odd: dict[bytes, bytes]) -> None:
+    more = b"".join(b',"%s":%s' % each for each in odd.items())
+    body = b'{"model":"a","stream":true%s}' % more
+    assert peek(body).model == "a"
+    state_asked_for(body)
+    affinity_of(body, "a")
+    with contextlib.suppress(InvalidRequest):
+        assert peek(rewrite(body, peek(body), Rules(counts=True), model="b").body).model == "b"
 
 
 def test_unusual_bytes_around_the_model_stay_as_they_are() -> None:
