@@ -28,6 +28,7 @@ from .limiter import Limiter, Shared
 from .metrics import AccessLog, Metrics
 from .pipeline import Pipeline
 from .pool import Pool
+from .room import Room
 from .server import Server
 from .settings import Settings
 from .static import FileDirectory, Known, StaticDirectory
@@ -66,6 +67,7 @@ class Gateway:
     application: Application
     metrics: Metrics
     pool: Pool
+    room: Room
     phase: Phase
 
 
@@ -80,6 +82,7 @@ def build(
 ) -> Gateway:
     """Put a gateway together; `log` gets the access log's lines, `shared` counts for limits."""
     phase = Phase()
+    room = Room(settings.body_memory_bytes, largest=settings.max_body_bytes)
     pool = Pool(Limits(connect_seconds=settings.connect_timeout_seconds))
     timeouts = Timeouts(
         first_byte=settings.first_byte_timeout_seconds,
@@ -92,14 +95,14 @@ def build(
         dispatcher=Dispatcher(balancer=balancer, pool=pool, timeouts=timeouts, metrics=metrics),
         metrics=metrics,
         access_log=AccessLog(log),
-        max_body_bytes=settings.max_body_bytes,
+        room=room,
     )
     application = Application(
         pipeline,
         cors=Cors(settings.cors_origins),
         is_ready=lambda: directory.ready and not phase.ending,
     )
-    return Gateway(application, metrics, pool, phase)
+    return Gateway(application, metrics, pool, room, phase)
 
 
 async def _metrics_page(metrics: Metrics, exchange: Exchange) -> None:

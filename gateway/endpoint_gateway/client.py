@@ -105,13 +105,7 @@ class Reply:
 
 
 async def read_body(exchange: Exchange, *, limit: int) -> bytes:
-    """Return the request's whole body. Raises BodyTooLarge and ClientGone.
-
-    A body that is announced as too large is not waited for. What the client sends on regardless
-    is thrown away by the server, so that it lives to read its answer.
-    """
-    if announced_over(exchange, limit):
-        raise too_large(limit)
+    """Return the request's whole body. Raises BodyTooLarge and ClientGone."""
     body = await exchange.read()
     if exchange.is_complete and len(body) <= limit:
         return body
@@ -124,10 +118,19 @@ async def read_body(exchange: Exchange, *, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def announced_over(exchange: Exchange, limit: int) -> bool:
-    """Say whether the request's head tells of a body that is too large."""
+def expected_size(exchange: Exchange, limit: int) -> int:
+    """Return the most that the request's body can come to. Raises BodyTooLarge.
+
+    A body that is announced as too large is not waited for. What the client sends on regardless
+    is thrown away by the server, so that it lives to read its answer.
+    """
     announced = find(exchange.headers, b"content-length")
-    return announced is not None and int(announced) > limit  # the parser took it for a number
+    if announced is not None:
+        size = int(announced)  # the parser took it for a number
+        if size > limit:
+            raise too_large(limit)
+        return size
+    return exchange.size if exchange.is_complete else limit
 
 
 def too_large(limit: int) -> BodyTooLarge:

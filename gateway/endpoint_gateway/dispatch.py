@@ -10,7 +10,6 @@ kills an engine must not be handed to all of them.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
@@ -57,14 +56,15 @@ class Timeouts:
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """What is asked of an engine. `headers` are the client's, as they came; `body` is in pieces.
+    """What is asked of an engine. `headers` are the client's, as they came; `body` is in pieces,
+    which may be taken away once there is an answer.
 
     Requests of one `affinity` go to one replica, as far as that has room.
     """
 
     path: str
     headers: Headers
-    body: Sequence[bytes | memoryview] = ()
+    body: list[bytes | memoryview] = []
     method: str = "POST"
     stream: bool = False
     request_id: bytes = b""

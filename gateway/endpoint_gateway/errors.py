@@ -14,6 +14,7 @@
     ├── Unsupported              501
     ├── NoReplica                503 with Retry-After
     ├── ShuttingDown             503 with Retry-After
+    ├── Overloaded               503 with Retry-After
     ├── Internal                 500
     ├── BackendFailed            502
     │   ├── ConnectFailed        nothing was sent, so another replica may be tried
@@ -212,6 +213,21 @@ class ShuttingDown(NoReplica):
     """This gateway ends before the answer has; another replica of it will take the next try."""
 
     code = "shutting_down"
+
+
+class Overloaded(GatewayError):
+    """There is no room for the request's body, and there was none for a while."""
+
+    status = 503
+    code = "gateway_overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway holds as many large requests as it can. Try again later.")
+
+    @property
+    def headers(self) -> Headers:
+        """When to try again."""
+        return [(b"retry-after", b"1")]
 
 
 class Internal(GatewayError):

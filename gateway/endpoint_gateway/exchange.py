@@ -149,6 +149,11 @@ class Exchange:
         """Say whether the whole request is there."""
         return self._complete
 
+    @property
+    def size(self) -> int:
+        """Return how much of the body has come and was not read."""
+        return self._size
+
     # -- the answer ---------------------------------------------------------------------------
 
     def start(self, status: int, headers: Headers, *, length: int | None = None) -> None:

@@ -9,7 +9,6 @@ happens. This is also the inner of the two shells: no failure of ours leaves it 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from . import models, routing
 from .affinity import affinity_of
 from .auth import authenticate
 from .catalog import Catalog, Endpoint, Key, Keyring
-from .client import Reply, Watch, read_body
+from .client import Reply, Watch, expected_size, read_body
 from .dispatch import Dispatcher, Request
 from .errors import (
     ClientGone,
@@ -38,6 +37,7 @@ from .metrics import AccessLog, Metrics, Record
 from .peek import peek, state_asked_for
 from .relay import read_whole, relay
 from .rewriting import rewrite
+from .room import FREE_BYTES, Place, Room
 from .routes import Kind, Target, find
 from .spool import spooled
 
@@ -58,11 +58,15 @@ class Directory(Protocol):
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way through the gateway, and what its path means."""
+    """One request on its way through the gateway, what its path means, and the room that it takes.
+
+    `place` is for its body until there is an answer, and then for that.
+    """
 
     exchange: Exchange
     reply: Reply
     target: Target
+    place: Place
 
     @property
     def record(self) -> Record:
@@ -86,14 +90,14 @@ class Pipeline:
         dispatcher: Dispatcher,
         metrics: Metrics,
         access_log: AccessLog,
-        max_body_bytes: int,
+        room: Room,
     ) -> None:
         self._directory = directory
         self._limiter = limiter
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._access_log = access_log
-        self._max_body_bytes = max_body_bytes
+        self._room = room
         self._actions = {
             Kind.INFER: self.infer,
             Kind.INFER_FROM_FORM: self.infer_from_form,
@@ -138,19 +142,31 @@ class Pipeline:
         target = find(exchange.method, exchange.path)
         reply.record.route = target.route.name
         reply.dialect = target.route.dialect
-        await self._actions[target.route.kind](Call(exchange, reply, target))
+        with Place(self._room) as place:
+            await self._actions[target.route.kind](Call(exchange, reply, target, place))
 
     def key_of(self, call: Call) -> Key:
         """Authenticate. Raises InvalidApiKey."""
         key = authenticate(call.headers, self._directory.keyring, now=time.time())
-        call.record.key = key.qualified_name
+        call.record.key = call.place.owner = key.qualified_name
         return key
 
     async def infer(self, call: Call) -> None:
         """Pass a JSON request on to the endpoint that it means, and its answer back."""
-        key, route = self.key_of(call), call.target.route
-        body = await read_body(call.exchange, limit=self._max_body_bytes)
-        peeked = peek(body)
+        key = self.key_of(call)
+        size = expected_size(call.exchange, self._room.largest)
+        if size > FREE_BYTES:
+            await call.place.take(size)
+        body = await read_body(call.exchange, limit=self._room.largest)
+        call.place.give_back(down_to=len(body))
+        endpoint, request = self._asked(call, key, body)
+        # of one that was rewritten there would be two
+        del body
+        await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
+
+    def _asked(self, call: Call, key: Key, body: bytes) -> tuple[Endpoint, Request]:
+        """Return whom a JSON request means, and what is asked of an engine there."""
+        peeked, route = peek(body), call.target.route
         endpoint = self._meant(call, key, peeked.model)
         if route.keeps_state and (member := state_asked_for(body)):
             raise Unsupported(f"`{member}` is not supported: no engine remembers.", param=member)
@@ -160,18 +176,24 @@ class Pipeline:
         call.reply.withholds_usage = rewritten.uninvited
         affinity = affinity_of(body, model or peeked.model) if endpoint.by_prefix else None
         request = _request(call, [rewritten.body], stream=peeked.stream, affinity=affinity)
-        await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
+        return endpoint, request
 
     async def infer_from_form(self, call: Call) -> None:
         """Pass a form on to the endpoint that it means, and its answer back."""
         key = self.key_of(call)
         boundary = boundary_of(find_header(call.headers, b"content-type"))
-        async with spooled(call.exchange, limit=self._max_body_bytes) as body:
-            peeked = peek_form(body, boundary)
-            endpoint = self._meant(call, key, peeked.model)
-            model = routing.engine_model(endpoint, peeked.model)
-            request = _request(call, with_model(body, peeked, model), stream=peeked.stream)
-            await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
+        size = expected_size(call.exchange, self._room.largest)
+        # one of its own: what is spooled goes with the request
+        with Place(self._room, call.record.key) as place:
+            if size > FREE_BYTES:
+                await place.take(size)
+            async with spooled(call.exchange, limit=self._room.largest) as body:
+                place.give_back(down_to=len(body))
+                peeked = peek_form(body, boundary)
+                endpoint = self._meant(call, key, peeked.model)
+                model = routing.engine_model(endpoint, peeked.model)
+                request = _request(call, with_model(body, peeked, model), stream=peeked.stream)
+                await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
 
     async def list_models(self, call: Call) -> None:
         """List the models that the key may use, or those of one endpoint; wakes nothing."""
@@ -232,7 +254,10 @@ class Pipeline:
                 call.reply.pacing = admission.headers
                 try:
                     async with self._dispatcher.open(endpoint, request, record) as answer:
-                        await relay(answer, call.reply)
+                        # nobody is asked again from here on
+                        request.body.clear()
+                        call.place.give_back()
+                        await relay(answer, call.reply, call.place)
                 finally:
                     if record.usage is not None:
                         admission.spend(record.usage.total)
@@ -243,7 +268,7 @@ class Pipeline:
         request = _list_request(call)
         with Watch(call.exchange):
             async with self._dispatcher.open(endpoint, request, call.record) as answer:
-                listed = models.parse_list(await read_whole(answer))
+                listed = models.parse_list(await read_whole(answer, call.place))
         if name not in listed:
             raise ModelNotFound(name, usable=listed)
         call.reply.json(200, msgspec.json.encode(listed[name]))
@@ -251,7 +276,7 @@ class Pipeline:
 
 def _request(
     call: Call,
-    body: Sequence[bytes | memoryview],
+    body: list[bytes | memoryview],
     *,
     stream: bool,
     affinity: int | None = None,

@@ -24,6 +24,7 @@ from .errors import (
     Unsupported,
 )
 from .headers import media_type, pacing, towards_client
+from .room import FREE_BYTES, Place
 from .sse import Stream
 from .upstream import Sink
 from .usage import Usage, of_answer, of_stream
@@ -55,21 +56,24 @@ class Answer(Protocol):
         """Hand the rest of the body to this sink, piece by piece."""
 
 
-async def relay(answer: Answer, reply: Reply) -> None:
-    """Send this answer. Raises GatewayError; the reply knows how much of it has gone out."""
+async def relay(answer: Answer, reply: Reply, place: Place) -> None:
+    """Send this answer, of which as much is held as there is room for.
+
+    Raises GatewayError; the reply knows how much of it has gone out.
+    """
     if 300 <= answer.status < 400:
         raise BadAnswer("The model's engine sent a redirect.")
     if answer.status >= 400:
-        await _relay_error(answer, reply)
+        await _relay_error(answer, reply, place)
     elif media_type(answer.headers) == b"text/event-stream":
         await _relay_stream(answer, reply)
     else:
-        await _relay_whole(answer, reply)
+        await _relay_whole(answer, reply, place)
 
 
-async def read_whole(answer: Answer) -> bytes:
+async def read_whole(answer: Answer, place: Place) -> bytes:
     """Return the body of a good answer. Raises BackendFailed where it is an error or too large."""
-    body, is_all = await _hold(answer)
+    body, is_all = await _hold(answer, place)
     if answer.status != 200 or not is_all:
         raise BadAnswer(f"The model's engine answered with {answer.status}.")
     return body
@@ -156,15 +160,22 @@ async def _see_out(answer: Answer) -> None:
                 pass
 
 
-async def _relay_whole(answer: Answer, reply: Reply) -> None:
-    body, is_all = await _hold(answer)
+async def _relay_whole(answer: Answer, reply: Reply, place: Place) -> None:
+    body, is_all = await _hold(answer, place)
     if not is_all:
         await _relay_large(answer, reply, begin=body)
         return
     if reply.dialect.may_abort(body) and reply.dialect.was_aborted(_object(body)):
         raise AnswerAborted(_ABORTED)
     reply.record.usage = of_answer(body)
-    reply.whole(answer.status, towards_client(answer.headers), body)
+    if len(body) <= FREE_BYTES:
+        reply.whole(answer.status, towards_client(answer.headers), body)
+        return
+    reply.start(answer.status, towards_client(answer.headers), length=len(body))
+    reply.write(body)
+    # its room is taken for as long as the client takes
+    await reply.drain()
+    reply.end()
 
 
 async def _relay_large(answer: Answer, reply: Reply, *, begin: bytes) -> None:
@@ -177,21 +188,21 @@ async def _relay_large(answer: Answer, reply: Reply, *, begin: bytes) -> None:
     reply.end()
 
 
-async def _hold(answer: Answer) -> tuple[bytes, bool]:
+async def _hold(answer: Answer, place: Place) -> tuple[bytes, bool]:
     """Return the body, or its beginning if it is too large to be held, and which of the two."""
     first = await answer.read()
     held, size = [first], len(first)
     while piece := await answer.read():
         held.append(piece)
         size += len(piece)
-        if size > MAX_HELD_BYTES:
+        if size > MAX_HELD_BYTES or not place.grow(size):
             return b"".join(held), False
     return b"".join(held), True
 
 
-async def _relay_error(answer: Answer, reply: Reply) -> None:
+async def _relay_error(answer: Answer, reply: Reply, place: Place) -> None:
     """Pass on an error in OpenAI's shape as it is, and put any other into that shape."""
-    body, _ = await _hold(answer)
+    body, _ = await _hold(answer, place)
     if answer.status == 401:
         raise BackendRefusedUs("The model's engine did not accept this gateway.")
     content = _object(body)

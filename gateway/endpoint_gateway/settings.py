@@ -89,6 +89,12 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(
         default=33554432, ge=1024, description="largest request body in bytes; a larger one is 413"
     )
+    body_memory_bytes: int = Field(
+        default=268435456,
+        ge=1024,
+        description="how much of large bodies is held at a time, in bytes; half of it for one key "
+        "at most, but always a largest body; who finds no room waits 10 s for it, then it is 503",
+    )
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_split)] = Field(
         default=(),
         description="origins of web pages whose scripts may call the gateway, such as "

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from mmap import ACCESS_READ, mmap
 
-from .client import announced_over, too_large
+from .client import too_large
 from .exchange import Exchange
 
 MAX_HELD_BYTES = 1 << 20
@@ -18,8 +18,6 @@ MAX_HELD_BYTES = 1 << 20
 @contextlib.asynccontextmanager
 async def spooled(exchange: Exchange, *, limit: int) -> AsyncIterator[bytes | mmap]:
     """Give the request's whole body. Raises BodyTooLarge and ClientGone."""
-    if announced_over(exchange, limit):
-        raise too_large(limit)
     with tempfile.SpooledTemporaryFile(max_size=MAX_HELD_BYTES) as file:
         size = 0
         while piece := await exchange.read():

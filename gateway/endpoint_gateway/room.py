@@ -1,0 +1,154 @@
+"""Room for bodies: how much of them is held at a time, by all requests together and for one key.
+
+Used by the pipeline before it reads a large body, and by relay before it holds an answer back.
+Small bodies take no room: as many as there are connections are bounded already. Who finds none
+waits a while, with the body unread, so that it is the client who slows down.
+"""
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from .errors import Overloaded
+
+FREE_BYTES = 16384
+"""A body of this size takes no room."""
+
+_MOST_WAITING = 256
+_PATIENCE_SECONDS = 10.0
+
+
+class _Waiting(NamedTuple):
+    size: int
+    answer: asyncio.Future[None]
+
+
+class Room:
+    """Room of `most` bytes, half of it for one owner; a body of the `largest` fits always."""
+
+    def __init__(
+        self, most: int, *, largest: int, patience_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
+        self.largest = largest
+        self._most = max(most, largest)
+        self._share = max(most // 2, largest)
+        self._patience_seconds = patience_seconds
+        self._taken = 0
+        self._taken_by: dict[str, int] = {}
+        self._waiting: dict[str, deque[_Waiting]] = {}
+        self._waiters = 0
+
+    @property
+    def taken(self) -> int:
+        """Return how many bytes are taken."""
+        return self._taken
+
+    async def take(self, owner: str, size: int) -> None:
+        """Take so many bytes, when there are. Raises Overloaded."""
+        if self._waiters >= _MOST_WAITING:
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[None] = loop.create_future()
+        self._waiting.setdefault(owner, deque()).append(_Waiting(size, answer))
+        self._waiters += 1
+        self._serve()
+        timer = loop.call_later(self._patience_seconds, _give_up, answer)
+        try:
+            await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self.give_back(owner, size)
+            raise
+        finally:
+            timer.cancel()
+            self._waiters -= 1
+            # one that gave up may have been in the way of others
+            self._serve()
+
+    def take_now(self, owner: str, size: int) -> bool:
+        """Take so many bytes if nobody waits for them; say whether they were taken."""
+        if self._waiting or not self._fits(owner, size):
+            return False
+        self._note(owner, size)
+        return True
+
+    def give_back(self, owner: str, size: int) -> None:
+        """Give so many bytes back."""
+        self._note(owner, -size)
+        self._serve()
+
+    def _fits(self, owner: str, size: int) -> bool:
+        own = self._taken_by.get(owner, 0)
+        return own + size <= self._share and self._taken + size <= self._most
+
+    def _note(self, owner: str, size: int) -> None:
+        self._taken += size
+        own = self._taken_by.get(owner, 0) + size
+        if own:
+            self._taken_by[owner] = own
+        else:
+            self._taken_by.pop(owner, None)
+
+    def _serve(self) -> None:
+        """Let in those who fit, of each owner in order; who waits for its own share blocks none."""
+        for owner, queue in list(self._waiting.items()):
+            while queue and (queue[0].answer.done() or self._fits(owner, queue[0].size)):
+                size, answer = queue.popleft()
+                if not answer.done():
+                    self._note(owner, size)
+                    answer.set_result(None)
+            if not queue:
+                del self._waiting[owner]
+            elif self._taken + queue[0].size > self._most:
+                return
+
+
+class Place:
+    """What one request has of the room; given back at the end of the block, or before.
+
+    `owner` is whose share it is of.
+    """
+
+    __slots__ = ("_room", "_size", "owner")
+
+    def __init__(self, room: Room, owner: str = "") -> None:
+        self.owner = owner
+        self._room = room
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.give_back()
+
+    async def take(self, size: int) -> None:
+        """Take room for a body of this size, waiting for it. Raises Overloaded."""
+        await self._room.take(self.owner, size)
+        self._size = size
+
+    def grow(self, size: int) -> bool:
+        """See that there is room for a body that has come to this size; say whether there is."""
+        more = size - self._size
+        if size > FREE_BYTES and more > 0:
+            if not self._room.take_now(self.owner, more):
+                return False
+            self._size = size
+        return True
+
+    def give_back(self, *, down_to: int = 0) -> None:
+        """Give back what is over so many bytes."""
+        if self._size > down_to:
+            more, self._size = self._size - down_to, down_to
+            self._room.give_back(self.owner, more)
+
+
+def _give_up(answer: asyncio.Future[None]) -> None:
+    if not answer.done():
+        answer.set_exception(Overloaded())
