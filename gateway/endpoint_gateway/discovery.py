@@ -100,15 +100,15 @@ class WatchedDirectory:
         self._gateways: dict[Name, frozenset[str]] = {}
         self._root_keys: tuple[bytes, ...] = ()
         self._given_root_keys: tuple[bytes, ...] = ()
-        self._has_keyring = False
+        self._has_keyring = self._has_counted = False
         self._built = False
         self._unsynced = {(kind, each) for kind in (ENDPOINTS, SLICES) for each in self._watched}
         self._pending: asyncio.TimerHandle | None = None
 
     @property
     def ready(self) -> bool:
-        """Say whether keyring and catalog are known."""
-        return self._built and self._has_keyring
+        """Say whether keyring and catalog are known, and how many gateways there are."""
+        return self._built and self._has_keyring and self._has_counted
 
     async def run(self) -> None:
         """Follow the API server until cancelled. Raises what the watches raise (Forbidden)."""
@@ -155,7 +155,9 @@ class WatchedDirectory:
         async for event in self._watch(
             SLICES, namespace=self._own.namespace, label_selector=selector
         ):
-            if event.type != "SYNCED":
+            if event.type == "SYNCED":
+                self._has_counted = True
+            else:
                 _take(event, self._gateways, parse_gateways)
                 self.gateways = max(1, len(frozenset().union(*self._gateways.values())))
 

@@ -117,7 +117,7 @@ def _state(path: Path) -> _State:
     """Return what is another when a file is, also where a link on the way to it is swapped."""
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # a path may have what none can
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size
 

@@ -69,6 +69,9 @@ class Cluster:
         for plural in ("inferenceendpoints", "endpointslices"):
             self._queue(plural, "").put_nowait(Event("SYNCED", {}))
 
+    def counted(self) -> None:
+        self._queue("endpointslices", "gateway").put_nowait(Event("SYNCED", {}))
+
     def keyring(self, obj: Object, kind: Any = "MODIFIED") -> None:
         self._queue("secrets", "metadata.name=keyring").put_nowait(Event(kind, obj))
 
@@ -104,6 +107,7 @@ class Followed:
         self.cluster.endpoint(iep())
         self.cluster.slice(engine_slice(address("10.0.0.1", ready=True)))
         self.cluster.synced()
+        self.cluster.counted()
         self.cluster.keyring(keyring_secret("sk-1"))
         self.cluster.root_key(secret(root_key=ROOT_KEY))
         return await self.swaps.get()
@@ -121,7 +125,7 @@ async def test_what_the_cluster_has_is_in_the_catalog() -> None:
     assert {key.name for key in followed.directory.keyring.values()} == {"sk-1"}
 
 
-@pytest.mark.parametrize("missing", ["endpoints and slices", "keyring", "root key"])
+@pytest.mark.parametrize("missing", ["endpoints and slices", "keyring", "root key", "gateways"])
 async def test_it_is_not_ready_before_all_is_known(missing: str) -> None:
     async with Followed() as followed:
         followed.cluster.endpoint(iep())
@@ -131,6 +135,8 @@ async def test_it_is_not_ready_before_all_is_known(missing: str) -> None:
             followed.cluster.keyring(keyring_secret("sk-1"))
         if missing != "root key":
             followed.cluster.root_key(secret(root_key=ROOT_KEY))
+        if missing != "gateways":
+            followed.cluster.counted()
         await followed.settled()
         assert not followed.directory.ready
 

@@ -215,6 +215,32 @@ def test_a_file_is_read_when_it_is_no_longer_being_written(tmp_path: Path) -> No
     assert taken == [(known.catalog, known.keyring)]
 
 
+OF_NO_USE = {
+    "nothing": "",
+    "a list": "[]",
+    "a loop": "a: &a [*a]",
+    "no text": "a: \0",
+    "deep": "[" * 5000,
+    "a path that is none": written("one").replace(SECRET, '{file: "/run/\\0"}'),
+    "no path at all": written("one").replace(SECRET, "{file: /}"),
+}
+
+
+@pytest.mark.parametrize("wrong", OF_NO_USE.values(), ids=OF_NO_USE)
+def test_a_file_of_no_use_leaves_what_was_before(
+    wrong: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, taken = tmp_path / "gateway.yaml", list[Known]()
+    path.write_text(written("one"))
+    known = directory(path, taken)
+    path.write_text(wrong)
+    known.reload()
+    assert not taken
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "what was before stays in force"
+    ]
+
+
 def test_a_file_that_goes_away_leaves_what_it_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -93,6 +93,7 @@ class FakeVllm:
     """A listening engine; use it as an asynchronous context manager."""
 
     script: Script
+    host: str = "127.0.0.1"
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
     ended: int = 0
@@ -101,7 +102,7 @@ class FakeVllm:
 
     async def __aenter__(self) -> Self:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 26)
+        self._server = await asyncio.start_server(self._accept, self.host, 0, limit=1 << 26)
         host, port = self._server.sockets[0].getsockname()
         self.replica = Replica(host, port)
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -65,7 +66,7 @@ async def gateway_process(environ: dict[str, str], *arguments: str) -> AsyncIter
             async with httpx.AsyncClient(
                 base_url=url, headers=headers, timeout=10, verify=NO_TLS
             ) as client:
-                await until_ready(client)
+                await until_ready(client, process, errors)
                 metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
                 yield Running(process, output, errors, client, metrics_url)
         finally:
@@ -90,12 +91,14 @@ def _content(file: BinaryIO) -> bytes:
     return file.read()
 
 
-async def until_ready(client: httpx.AsyncClient) -> None:
+async def until_ready(
+    client: httpx.AsyncClient, process: subprocess.Popen[bytes], errors: BinaryIO
+) -> None:
     """Wait until the gateway says that it is ready."""
-    for _ in range(500):
-        try:
+    for _ in range(1500):
+        assert process.poll() is None, _content(errors).decode()
+        with contextlib.suppress(httpx.TransportError):
             if (await client.get("/readyz")).status_code == 200:
                 return
-        except httpx.TransportError:
-            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)
     raise AssertionError("the gateway did not become ready")

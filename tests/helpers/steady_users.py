@@ -16,7 +16,6 @@ from helpers.fake_vllm import DONE, LAST_CHUNK, STREAM_HEAD, Connection, chunk, 
 from helpers.live_server import NO_TLS
 
 PIECES = 5
-WHOLE = json.dumps({"object": "chat.completion", "choices": []}).encode()
 
 
 async def engine(connection: Connection) -> None:
@@ -25,7 +24,8 @@ async def engine(connection: Connection) -> None:
         asked = (await connection.request()).json
         await asyncio.sleep(0.002)
         if not asked.get("stream"):
-            await connection.send(response(WHOLE))
+            answer = {"object": "chat.completion", "model": asked.get("model"), "choices": []}
+            await connection.send(response(json.dumps(answer).encode()))
             continue
         await connection.send(STREAM_HEAD)
         for number in range(PIECES):
@@ -36,22 +36,24 @@ async def engine(connection: Connection) -> None:
 
 @dataclass(frozen=True)
 class Question:
-    """What a user asks: whose key, where, and for which model."""
+    """What a user asks: with which key, where, and for which model."""
 
     key: str
     path: str = "/v1/chat/completions"
     model: str | None = None
     host: str | None = None
+    method: str = "POST"
 
     def request(self, *, stream: bool) -> dict[str, Any]:
         """Return what an HTTP client sends."""
         headers = {"authorization": f"Bearer {self.key}"}
         if self.host is not None:
             headers["host"] = self.host
+        asked = {"method": self.method, "url": self.path, "headers": headers}
         content: dict[str, Any] = {"stream": stream, "messages": []}
         if self.model is not None:
             content["model"] = self.model
-        return {"method": "POST", "url": self.path, "headers": headers, "json": content}
+        return asked if self.method == "GET" else asked | {"json": content}
 
 
 @dataclass
