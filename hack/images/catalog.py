@@ -59,7 +59,7 @@ ENGINE = Image(
         f"hack/engine/{name}"
         for name in (
             *("METADATA", "cuda_stubs.py", "requirements.txt"),
-            *("tiny_model.py", "tiny_adapter.py"),
+            *("tiny_model.py", "tiny_adapter.py", "tiny_bert.py"),
         )
     ),
     expect="about 3 min; vLLM and torch are 1 GB to download",
