@@ -32,6 +32,7 @@ def chart_values(url: str) -> dict[str, str]:
         "ingress.enabled": "true",
         "ingress.className": "traefik",
         "gateway.externalUrl": url,
+        "gateway.hostDomains[0].domain": "example.com",
         "engine.image": ENGINE.reference,
     }
     for part, image in (("operator", OPERATOR), ("gateway", GATEWAY)):

@@ -49,24 +49,6 @@ def test_a_stream_arrives_while_the_engine_writes_it(demo: Demo) -> None:
     eventually(engine_is_still_writing, within_seconds=100)
 
 
-@pytest.mark.parametrize(
-    ("path", "model"),
-    [
-        ("/tiny/v1", "tiny"),
-        ("/tiny/v1", ""),
-        ("/tiny", "gpt-4o-mini"),
-        ("/default.tiny/v1", "anything"),
-        ("/default.tiny", "tiny"),
-        ("/v1", "default/tiny"),
-    ],
-)
-def test_every_address_leads_to_the_endpoint(demo: Demo, path: str, model: str) -> None:
-    client = demo.client(demo.session.url + path)
-    assert calls.completion(client, model) == " os" * 8
-    assert calls.streamed_chat(client, model)
-    assert calls.model_names(client) == ["tiny"]
-
-
 def test_the_url_of_the_status_is_a_base_url(demo: Demo) -> None:
     assert demo.url == f"{demo.session.url}/default.tiny/v1"
     assert calls.completion(demo.client(demo.url), "tiny") == " os" * 8

@@ -112,9 +112,9 @@ class Demo:
         """The pods of an endpoint, also those that are on their way out."""
         return self.session.items("pods", namespace=namespace, selector=f"{ENDPOINT_LABEL}={name}")
 
-    def engine_metric(self, name: str) -> float:
+    def engine_metric(self, name: str, endpoint: str = "tiny", namespace: str = "default") -> float:
         """One of vLLM's own metrics, from its only pod."""
-        address = self.engine_pods()[0]["status"]["podIP"]
+        address = self.engine_pods(endpoint, namespace)[0]["status"]["podIP"]
         text = httpx.get(f"http://{address}:8000/metrics").text
         lines = [line for line in text.splitlines() if line.startswith(f"vllm:{name}{{")]
         return sum(float(line.rpartition(" ")[2]) for line in lines)

@@ -24,15 +24,16 @@ PROGRAM = "usr/bin/redis-check-rdb"
 class RedisServer:
     """A server on a port of its own, with nothing in it whenever it starts."""
 
-    def __init__(self, folder: Path, *, password: str = "") -> None:
+    def __init__(self, folder: Path, *, password: str = "", host: str = "127.0.0.1") -> None:
         self._folder = folder
+        self._host = host
         self._password = password
         self.port = free_port()
         self.start()
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self._host}:{self.port}/0"
 
     def start(self) -> None:
         """Run it, and wait until it answers."""
@@ -46,9 +47,12 @@ class RedisServer:
             "--port",
             str(self.port),
             "--bind",
-            "127.0.0.1",
+            self._host,
             "--save",
             "",
+            # which refuses strangers where there is no password
+            "--protected-mode",
+            "no",
         ]
         command += ["--requirepass", self._password] if self._password else []
         environment = {"LD_LIBRARY_PATH": libraries, "PATH": os.environ["PATH"]}
@@ -83,10 +87,10 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(*, password: str = "") -> Iterator[RedisServer]:
-    """Run a server until the end of the block."""
+def redis_server(*, password: str = "", host: str = "127.0.0.1") -> Iterator[RedisServer]:
+    """Run a server on an address of this machine until the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder), password=password)
+        server = RedisServer(Path(folder), password=password, host=host)
         try:
             yield server
         finally:

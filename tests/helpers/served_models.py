@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import httpx
 import openai
 
 from endpoint_operator import names
@@ -16,7 +17,9 @@ from helpers.small_endpoints import small_endpoint
 
 NAMESPACE = "served"
 ROLLING, STORED = "rolling", "stored"
-ADAPTER = "lora"
+EMBED, RANKER = "embed", "ranker"
+ADAPTER, ALIAS, HOST = "lora", "gpt-4o-mini", "stored.example.com"
+TOOLS = {"enable-auto-tool-choice": True, "tool-call-parser": "hermes"}
 ENDPOINTS = (
     small_endpoint(
         ROLLING,
@@ -24,7 +27,22 @@ ENDPOINTS = (
         model={"adapters": [{"name": ADAPTER, "source": "file:///models/tiny-lora"}]},
         gpu={"count": 1, "products": [addons.GPU_LABELS["nvidia.com/gpu.product"]]},
     ),
-    small_endpoint(STORED, NAMESPACE, model={"source": "pvc://models/acme/tiny"}),
+    small_endpoint(
+        STORED,
+        NAMESPACE,
+        model={"source": "pvc://models/acme/tiny"},
+        engine={"config": TOOLS},
+        access={"aliases": [ALIAS], "hosts": [HOST]},
+    ),
+    *(
+        small_endpoint(
+            name,
+            NAMESPACE,
+            model={"source": f"file:///models/{model}"},
+            engine={"config": {"runner": "pooling"}},
+        )
+        for name, model in {EMBED: "tiny-embed", RANKER: "tiny-rerank"}.items()
+    ),
 )
 
 KEY = {
@@ -45,6 +63,19 @@ class Served:
     def client(self, path: str = "/v1") -> openai.OpenAI:
         """A user's client; without a path, the model tells the endpoint."""
         return self.demo.client(self.demo.session.url + path, self.key)
+
+    def post(self, path: str, **body: object) -> httpx.Response:
+        """Send what the SDK has no call for."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        url = self.demo.session.url + path
+        return httpx.post(url, json=body, headers=headers, timeout=60)
+
+    def answer(self, path: str, **body: object) -> JsonObject:
+        """Send it; what the good answer says."""
+        response = self.post(path, **body)
+        assert response.status_code == 200, response.text
+        found: JsonObject = response.json()
+        return found
 
     def status(self, name: str) -> JsonObject:
         """The status of one of them."""
