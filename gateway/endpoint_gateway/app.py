@@ -5,6 +5,8 @@ Called by `__main__`, and by tests that want a whole gateway in their own event 
 
 import asyncio
 import contextlib
+import logging
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -34,7 +36,10 @@ from .settings import Settings
 from .static import FileDirectory, Known, StaticDirectory
 from .upstream import Limits
 
+logger = logging.getLogger(__name__)
+
 _LOG_BUFFER_BYTES = 65536
+_OTHER_FILES = 64  # the watches, Redis, spooled forms
 _USER_AGENT = "vllm-endpoints-gateway"
 
 
@@ -246,7 +251,12 @@ async def _sharing(settings: Settings, metrics: Metrics) -> AsyncIterator[Shared
 
 async def _serve_gateway(settings: Settings, gateway: Gateway) -> None:
     port, drain_seconds = settings.gateway_port, settings.drain_seconds
-    api = Server(gateway.application, port=port, drain_seconds=drain_seconds)
+    api = Server(
+        gateway.application,
+        port=port,
+        max_connections=_most_connections(settings.max_connections),
+        drain_seconds=drain_seconds,
+    )
     # on a port of its own that nobody exposes
     page = Server(partial(_metrics_page, gateway.metrics), port=settings.metrics_port)
     await page.listen()
@@ -254,6 +264,19 @@ async def _serve_gateway(settings: Settings, gateway: Gateway) -> None:
     _end_on_signals(api, gateway.phase)
     await api.serve()
     await page.close()
+
+
+def _most_connections(wanted: int) -> int:
+    """Return how many connections there may be, each of which may need another one to an engine."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    possible = max(1, (files - _OTHER_FILES) // 2)
+    if possible < wanted:
+        logger.warning(
+            "%d connections are taken at a time, not %d: this process may have %d files open",
+            *(possible, wanted, files),
+        )
+    return min(wanted, possible)
 
 
 def _end_on_signals(server: Server, phase: Phase) -> None:

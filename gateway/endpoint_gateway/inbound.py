@@ -23,6 +23,7 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 _NO_HTTP = "What was sent is not an HTTP/1.1 request."
 _FAREWELL_SECONDS = 2.0
+_LINE_BYTES = 128  # what a header takes besides its text
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -30,16 +31,20 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 class Limits:
     """What one client may take.
 
-    `head_bytes` bounds a request's head, and its trailers and what else is not body; `head_seconds`
-    the time for a head, from its first bytes, and for what is left of a body when its answer is
-    complete; `stall_seconds` the time in which a client that lags must read on, and one that sends
-    a body must send some more of it; `idle_seconds` how long a connection is kept on which nothing
-    is asked.
+    `head_bytes` bounds a request's head, and its trailers and what else is not body; `head_lines`
+    how many headers there are; `all_heads_bytes` what heads that are not whole may take together,
+    of all clients; `head_seconds` the time for a head, from its first bytes, and for
+    what is left of a body when its answer is complete; `stall_seconds` the time in which a client
+    that lags must read on, and one that sends a body must send some more of it; `body_seconds` the
+    time for a whole body; `idle_seconds` how long a connection is kept on which nothing is asked.
     """
 
     head_bytes: int = 65536
+    head_lines: int = 256
+    all_heads_bytes: int = 1 << 25
     head_seconds: float = 30.0
     stall_seconds: float = 300.0
+    body_seconds: float = 600.0
     idle_seconds: float = 620.0
 
 
@@ -60,12 +65,19 @@ class Keeper(Protocol):
     def closed(self, connection: "ClientConnection") -> None:
         """Take note that a connection is no more."""
 
+    def hold(self, more: int) -> None:
+        """Take note of so many more bytes of heads that are not whole."""
+
     def run(self, answer: Coroutine[object, object, None]) -> None:
         """Have a request answered."""
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client's connection, with at most one request at a time."""
+    """One client's connection, with at most one request at a time.
+
+    `held` is the memory that a head takes that is not whole. `since` is when what is awaited was
+    begun to be awaited, in the loop's time.
+    """
 
     # ruff: noqa: D102 - the methods that only asyncio and httptools call are documented there
 
@@ -73,6 +85,7 @@ class ClientConnection(asyncio.Protocol):
         "_alarm",
         "_alarm_at",
         "_begun",
+        "_body_due",
         "_deaf",
         "_due",
         "_exchange",
@@ -89,6 +102,8 @@ class ClientConnection(asyncio.Protocol):
         "_url",
         "_verdict",
         "_waits",
+        "held",
+        "since",
     )
 
     def __init__(self, keeper: Keeper, limits: Limits) -> None:
@@ -107,7 +122,8 @@ class ClientConnection(asyncio.Protocol):
         self._waits = False
         self._replaying = False
         self._unaccounted = 0
-        self._due = self._alarm_at = 0.0
+        self.held = 0
+        self._due = self._alarm_at = self._body_due = self.since = 0.0
         self._verdict: Callable[[], None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -121,8 +137,14 @@ class ClientConnection(asyncio.Protocol):
         elif not self._begun:
             self._allow(_FAREWELL_SECONDS, self._close)
 
+    @property
+    def unused(self) -> bool:
+        """Say whether no request is here that is not answered yet."""
+        return self._exchange is None or self._exchange.ended
+
     def abort(self) -> None:
         """Close at once."""
+        self._hold(0)
         self._transport.abort()
 
     # -- asyncio.Protocol ---------------------------------------------------------------------
@@ -134,6 +156,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._keeper.closed(self)
+        self._hold(0)
         self._verdict = None
         if self._alarm is not None:
             self._alarm.cancel()
@@ -160,8 +183,11 @@ class ClientConnection(asyncio.Protocol):
             self._running = True
             self._verdict = None
             self._keeper.run(self._answer(exchange))
+            if not exchange.is_complete:
+                self._body_due = self._loop.time() + self._limits.body_seconds
         if not (exchange.is_complete or self._lagging):
-            self._allow(self._limits.stall_seconds, self._stalls)
+            left = self._body_due - self._loop.time()
+            self._allow(min(self._limits.stall_seconds, left), self._stalls)
 
     def pause_writing(self) -> None:
         self._lagging = True
@@ -203,14 +229,18 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._unaccounted > self._limits.head_bytes < self._head_size():
             raise HeadTooLarge
+        if len(self._headers) > self._limits.head_lines:
+            raise HeadTooLarge
         self._unaccounted = 0
+        self._hold(0)
         parser = self._parser
+        version = parser.get_http_version()
         self._exchange = Exchange(
             self,
             method=parser.get_method().decode("ascii"),
-            path=_path(self._url),
+            path=self._path(version),
             headers=self._headers,
-            version=parser.get_http_version(),
+            version=version,
             keep_alive=parser.should_keep_alive() and not self._keeper.ending,
         )
 
@@ -256,6 +286,29 @@ class ClientConnection(asyncio.Protocol):
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
         self._replaying = False
 
+    def _path(self, version: str) -> str:
+        """Return the path of the request's target, decoded. Raises InvalidRequest.
+
+        The target may be a whole URL, whose host counts then; and there is one host and no other,
+        so that nobody between the client and us can have seen another one (RFC 9112, 3.2).
+        """
+        hosts = [name for name, _ in self._headers].count(b"host")
+        if hosts > 1 or (not hosts and version == "1.1"):
+            raise InvalidRequest("A request has one `Host`.")
+        text = self._url.decode("ascii")
+        if not text.startswith("/"):
+            authority, text = _parts(text)
+            others = [header for header in self._headers if header[0] != b"host"]
+            self._headers = [(b"host", authority), *others]
+        path = text.partition("?")[0]
+        return unquote(path) if "%" in path else path
+
+    def _hold(self, size: int) -> None:
+        """Take note of what is held of a head that is not whole."""
+        if size != self.held:
+            more, self.held = size - self.held, size
+            self._keeper.hold(more)
+
     def _head_size(self) -> int:
         return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
 
@@ -283,6 +336,7 @@ class ClientConnection(asyncio.Protocol):
         elif exchange.is_complete:
             self._await_next()
         else:
+            exchange.headers = []
             self.go_on_reading()
             self._await_the_rest()
 
@@ -311,16 +365,18 @@ class ClientConnection(asyncio.Protocol):
         """See that what was begun and is not answered doesn't stay half sent for ever."""
         if self._begun and self._verdict != self._too_slow:
             self._allow(self._limits.head_seconds, self._too_slow)
+        if self._begun and self._exchange is None and not self._deaf:
+            self._hold(self._unaccounted + _LINE_BYTES * len(self._headers))
 
     def _too_slow(self) -> None:
         self._refuse(TooSlow("The request's headers did not arrive in time."))
 
     def _stalls(self) -> None:
-        self._refuse(TooSlow("Nothing more of the request's body arrived for too long."))
+        self._refuse(TooSlow("The request's body did not arrive in time."))
 
     def _allow(self, seconds: float, verdict: Callable[[], None]) -> None:
         """Do this when the time is over, unless something else is allowed or nothing is awaited."""
-        now = self._loop.time()
+        self.since = now = self._loop.time()
         self._due, self._verdict = now + seconds, verdict
         if self._alarm is None or self._alarm_at > self._due:
             self._set_alarm()
@@ -380,13 +436,9 @@ def _refusal(error: GatewayError) -> bytes:
     )
 
 
-def _path(target: bytes) -> str:
-    """Return the path of a request's target, decoded; that may be a whole URL (RFC 9112, 3.2.2)."""
-    text = target.decode("ascii")
-    if text.startswith("/"):
-        path = text.partition("?")[0]
-    elif text.startswith(("http://", "https://")):
-        path = urlsplit(text).path or "/"
-    else:
+def _parts(url: str) -> tuple[bytes, str]:
+    """Return the host (with its port) and the path of a URL. Raises InvalidRequest."""
+    if not url.lower().startswith(("http://", "https://")):
         raise InvalidRequest(_NO_HTTP)
-    return unquote(path) if "%" in path else path
+    parts = urlsplit(url)
+    return parts.netloc.encode("ascii"), parts.path or "/"

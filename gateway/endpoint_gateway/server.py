@@ -5,7 +5,8 @@ Made by app, once for the API and once for the page of metrics. What a connectio
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+import heapq
+from collections.abc import Coroutine, Iterable
 
 from .errors import CannotListen
 from .inbound import ClientConnection, Handler, Limits
@@ -17,7 +18,9 @@ _LAST_WORDS_SECONDS = 1.0
 class Server:
     """Serves one port, on every address by IPv4 and IPv6 as far as there is either.
 
-    `drain_seconds` is how long requests may go on once it is told to end.
+    `drain_seconds` is how long requests may go on once it is told to end. Of more than
+    `max_connections` connections those are ended on which nothing was asked for longest: whoever
+    opens them without end takes no place from those who ask.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class Server:
         port: int,
         host: str | None = None,
         limits: Limits | None = None,
+        max_connections: int = 20000,
         drain_seconds: float = 1.0,
     ) -> None:
         self.handler = handler
@@ -35,6 +39,8 @@ class Server:
         self._host = host
         self._port = port
         self._limits = limits or Limits()
+        self._max_connections = max_connections
+        self._held_head_bytes = 0
         self._drain_seconds = drain_seconds
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -45,8 +51,11 @@ class Server:
     # -- for connections ----------------------------------------------------------------------
 
     def opened(self, connection: ClientConnection) -> None:
-        """Take note of a connection."""
-        self.connections.add(connection)
+        """Take note of a connection; end it if all that there may be are in use."""
+        if len(self.connections) >= self._max_connections and not self._make_room():
+            connection.abort()
+        else:
+            self.connections.add(connection)
         if self.ending:
             connection.retire()
 
@@ -55,6 +64,30 @@ class Server:
         self.connections.discard(connection)
         if self.ending and not self.connections:
             self._over.set()
+
+    def hold(self, more: int) -> None:
+        """Take note of so many more bytes of heads that are not whole."""
+        self._held_head_bytes += more
+        if self._held_head_bytes > self._limits.all_heads_bytes and more > 0:
+            holding = [each for each in self.connections if each.held]
+            self._end_some(heapq.nlargest(self._some, holding, key=lambda each: each.held))
+
+    def _make_room(self) -> bool:
+        """End connections that are unused for longest; say whether there was one."""
+        unused = [each for each in self.connections if each.unused]
+        self._end_some(heapq.nsmallest(self._some, unused, key=lambda each: each.since))
+        return bool(unused)
+
+    @property
+    def _some(self) -> int:
+        """How many connections are ended at once, since each time all of them are looked at."""
+        return 1 + len(self.connections) // 100
+
+    def _end_some(self, connections: Iterable[ClientConnection]) -> None:
+        for each in connections:
+            # at once: it is still there for a moment, and more may be opened meanwhile
+            self.connections.discard(each)
+            each.abort()
 
     def run(self, answer: Coroutine[object, object, None]) -> None:
         """Have a request answered."""

@@ -95,6 +95,12 @@ class Settings(BaseModel):
         description="how much of large bodies is held at a time, in bytes; half of it for one key "
         "at most, but always a largest body; who finds no room waits 10 s for it, then it is 503",
     )
+    max_connections: int = Field(
+        default=20000,
+        ge=16,
+        description="connections of clients at a time; one more ends those that are unused for "
+        "longest, or is closed where all are in use",
+    )
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_split)] = Field(
         default=(),
         description="origins of web pages whose scripts may call the gateway, such as "

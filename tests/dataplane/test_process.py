@@ -279,7 +279,9 @@ async def test_a_client_that_leaves_while_a_model_is_looked_up_is_noticed(sent: 
         _, writer = await live.connect()
         key = f"authorization: Bearer {SECRET}\r\n".encode()
         length = b"content-length: %d\r\n" % (2 * sent)
-        writer.write(b"GET /v1/models/tiny HTTP/1.1\r\n" + key + length + b"\r\n" + b"x" * sent)
+        writer.write(
+            b"GET /v1/models/tiny HTTP/1.1\r\nhost: g\r\n" + key + length + b"\r\n" + b"x" * sent
+        )
         await engine.asked.acquire()
         writer.transport.abort()
         await asyncio.wait_for(engine.left.acquire(), 5)
@@ -311,3 +313,21 @@ async def test_the_access_log_has_one_line_per_request_without_its_text() -> Non
         }.items()
     )
     assert 0 < line["first_byte_ms"] <= line["duration_ms"]
+
+
+async def test_a_crowd_leaves_files_for_those_who_ask() -> None:
+    async with (
+        FakeVllm(answering(captured("chat"))) as engine,
+        gateway_process(static(engine), files=128) as running,
+    ):
+        host, port = running.client.base_url.host, running.client.base_url.port
+        crowd = [await asyncio.open_connection(host, port) for _ in range(200)]
+        for _ in range(2):
+            answer = await running.client.post("/v1/chat/completions", content=b'{"model":"x"}')
+            assert answer.status_code == 200
+        running.process.send_signal(signal.SIGTERM)
+        await running.ended()
+        for _, writer in crowd:
+            writer.transport.abort()
+    (warning,) = [json.loads(line) for line in running.said.splitlines()]
+    assert warning["message"].startswith("32 connections are taken at a time, not 20000")

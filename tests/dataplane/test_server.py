@@ -220,6 +220,10 @@ NO_REQUESTS = {
     "a length that is none": HEAD + b"content-length: 1x\r\n\r\n",
     "a path that is not ASCII": b"GET /\xff HTTP/1.1\r\nhost: g\r\n\r\n",
     "CONNECT": b"CONNECT g:1 HTTP/1.1\r\nhost: g\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nhost: g\r\nhost: g\r\n\r\n",
+    "a target that is no URL": b"GET ftp://g/ HTTP/1.1\r\nhost: g\r\n\r\n",
+    "a target without a host's end": b"GET http://[/ HTTP/1.1\r\nhost: g\r\n\r\n",
     "a chunk that is none": HEAD + FRAMINGS["chunked"][0] + b"zz\r\n",
 }
 
@@ -264,6 +268,23 @@ async def test_what_is_neither_head_nor_body_has_an_end_too(begin: bytes, again:
         assert told(await client.rest()) == (431, "headers_too_large")
 
 
+async def test_a_head_has_so_many_lines() -> None:
+    async with client_of(Echo(), limits=Limits(head_lines=10)) as client:
+        client.writer.write(HEAD + b"x:\r\n" * 9 + b"\r\n")
+        await client.answer()
+        client.writer.write(HEAD + b"x:\r\n" * 10 + b"\r\n")
+        assert told(await client.rest()) == (431, "headers_too_large")
+
+
+@pytest.mark.parametrize("scheme", [b"http", b"HTTPS"])
+async def test_the_host_of_a_whole_url_counts(scheme: bytes) -> None:
+    echo = Echo()
+    async with client_of(echo) as client:
+        client.writer.write(b"GET %s://a:1/%%70?q HTTP/1.1\r\nhost: b\r\n\r\n" % scheme)
+        assert b"/p" in await client.answer()
+    assert echo.headers == [(b"host", b"a:1")]
+
+
 @pytest.mark.parametrize("segments", [1, 2])
 async def test_a_large_head_is_refused_however_it_comes(segments: int) -> None:
     head = HEAD + LINE * 10
@@ -294,6 +315,16 @@ async def test_a_body_that_stalls_is_a_408() -> None:
         assert told(await client.rest()) == (408, "request_timeout")
 
 
+async def test_a_body_that_comes_in_drops_has_an_end_too() -> None:
+    async with client_of(Echo(), limits=Limits(body_seconds=0.1)) as client:
+        client.writer.write(HEAD + b"content-length: 1000000\r\n\r\n")
+        rest = asyncio.create_task(client.rest())
+        while not rest.done():
+            client.writer.write(b"x")
+            await asyncio.sleep(0.01)
+        assert told(await rest) == (408, "request_timeout")
+
+
 async def test_a_connection_on_which_nothing_is_asked_is_closed() -> None:
     async with client_of(Echo(), limits=Limits(idle_seconds=0.05)) as client:
         assert await client.rest() == b""
@@ -313,7 +344,8 @@ async def test_a_body_that_nobody_wants_any_more_has_an_end() -> None:
 
 async def test_a_connection_outlives_the_rest_of_a_body_that_nobody_wanted() -> None:
     head = HEAD.replace(b"/first", b"/v1/completions") + b"content-length: 9\r\n\r\n"
-    models = b"GET /v1/models HTTP/1.1\r\nauthorization: Bearer %s\r\n\r\n" % SECRET.encode()
+    models = b"GET /v1/models HTTP/1.1\r\nhost: g\r\nauthorization: Bearer %s\r\n\r\n"
+    models %= SECRET.encode()
     async with live_gateway(endpoint()) as live:
         reader, writer = await live.connect()
         writer.write(head)

@@ -49,8 +49,13 @@ class Running:
 
 
 @asynccontextmanager
-async def gateway_process(environ: dict[str, str], *arguments: str) -> AsyncIterator[Running]:
-    """Run a gateway with this environment until the end of the block, once it is ready."""
+async def gateway_process(
+    environ: dict[str, str], *arguments: str, files: int | None = None
+) -> AsyncIterator[Running]:
+    """Run a gateway with this environment until the end of the block, once it is ready.
+
+    `files` is how many it may have open.
+    """
     port, metrics_port = free_port(), free_port()
     environ = {
         "VLLM_ENDPOINTS_GATEWAY_PORT": str(port),
@@ -61,7 +66,7 @@ async def gateway_process(environ: dict[str, str], *arguments: str) -> AsyncIter
     url = f"http://127.0.0.1:{port}"
     # files, since a pipe that nobody reads is full one day
     with TemporaryFile() as output, TemporaryFile() as errors:
-        process = start(environ, *arguments, output=output, errors=errors)
+        process = start(environ, *arguments, files=files, output=output, errors=errors)
         try:
             async with httpx.AsyncClient(
                 base_url=url, headers=headers, timeout=10, verify=NO_TLS
@@ -77,11 +82,14 @@ async def gateway_process(environ: dict[str, str], *arguments: str) -> AsyncIter
 def start(
     environ: dict[str, str],
     *arguments: str,
+    files: int | None = None,
     output: BinaryIO | int = subprocess.PIPE,
     errors: BinaryIO | int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     """Start a gateway, of the code that runs the tests, with this environment and nothing else."""
     command = [sys.executable, "-m", "endpoint_gateway", *arguments]
+    if files is not None:
+        command = ["/bin/sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
     environ = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environ}
     return subprocess.Popen(command, env=environ, stdout=output, stderr=errors)
 

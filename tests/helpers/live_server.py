@@ -115,10 +115,17 @@ def raw_request(content: object, path: str = "/v1/chat/completions") -> bytes:
 
 @asynccontextmanager
 async def serving(
-    application: Handler, *, limits: Limits | None = None
+    application: Handler, *, limits: Limits | None = None, max_connections: int = 1000
 ) -> AsyncIterator[tuple[str, int]]:
     """Serve an application on a free port; its connections end with the block."""
-    server = Server(application, host="127.0.0.1", port=0, limits=limits, drain_seconds=0)
+    server = Server(
+        application,
+        host="127.0.0.1",
+        port=0,
+        limits=limits,
+        max_connections=max_connections,
+        drain_seconds=0,
+    )
     address = await server.listen()
     try:
         yield address
