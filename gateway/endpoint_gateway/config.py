@@ -1,16 +1,14 @@
-"""The file of a gateway without a cluster: what may stand in it, and what is said of what may not.
+"""What may stand in the file of a gateway without a cluster.
 
-Called by settings, which makes one of two variables, and by static. Pure: it reads neither the file
-nor a secret, and no message holds a value. Fields have the names and the rules of the objects in a
+Made by configfile of a text, and by settings of two variables. Pure: it reads neither the file nor
+a secret, and no message holds a value. Fields have the names and the rules of the objects in a
 cluster; contract tests compare them.
 """
 
 import re
-from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -18,11 +16,8 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    ValidationError,
 )
 from pydantic.alias_generators import to_camel
-
-from .errors import SettingsError
 
 NAME: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 # it becomes a header's value
@@ -60,15 +55,6 @@ _SECRETS: Final = {
     "sha256": ("[0-9A-Fa-f]{64}", "{sha256: 64 HEX DIGITS}"),
 }
 _NO_URL: Final = "must be http://HOST:PORT (TLS towards an engine is not supported)"
-_REMEDIES: Final = {
-    "missing": "is required; set it",
-    "extra_forbidden": "is not known here; remove it or correct its spelling",
-    "string_type": "must be a string; put it in quotes",
-    "int_type": "must be a whole number; write it without quotes or a fraction",
-    "list_type": "must be a list; put each value on a line of its own after a dash",
-    "model_type": "must be a map; write its fields below it, indented",
-    "too_short": "must not be empty; add one",
-}
 
 
 def check_url(value: str) -> str:
@@ -238,103 +224,3 @@ class Config(_Strict):
 
     endpoints: Annotated[list[EndpointEntry], Field(min_length=1)]
     keys: Annotated[list[KeyEntry], Field(min_length=1)]
-
-
-def parse(text: str) -> Config:
-    """Return what a file says. Raises SettingsError with a line for each fault of its fields."""
-    try:
-        return Config.model_validate(_load(text))
-    except ValidationError as error:
-        raise SettingsError("\n".join(_explain(fault) for fault in error.errors())) from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a name that is twice in a map, of which the safe loader silently takes the last."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Return the map that begins here. Raises ComposerError."""
-        node = super().compose_mapping_node(anchor)
-        names = [str(name.value) for name, _ in node.value]
-        if len(set(names)) < len(names):
-            raise yaml.composer.ComposerError(problem_mark=node.start_mark)
-        return node
-
-
-def _load(text: str) -> Any:
-    """Return the YAML. Raises SettingsError in our words: a parser's quote what may be a key."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SettingsError(
-            f"not YAML{place}; see to indentation, quotes and names that are twice"
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise SettingsError("not YAML; take out what is no text, no date or too deep") from None
-
-
-def _explain(fault: Any) -> str:
-    problem = re.sub("^(Value error, |[A-Z][a-z]+ should )", "", fault["msg"])
-    if fault["type"] != "value_error":
-        problem = _REMEDIES.get(fault["type"], f"must {problem}")
-    return f"{_path(fault['loc']) or 'the file'}: {problem}"
-
-
-def _path(location: Iterable[int | str]) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    return "".join(steps).removeprefix(".")
-
-
-def contradictions(config: Config) -> Iterator[str]:
-    """Yield a line for each field that is good by itself, but not beside the others."""
-    yield from _claimed_twice(config.endpoints)
-    for number, endpoint in enumerate(config.endpoints):
-        if not endpoint.models:
-            yield from _wants_models(f"endpoints[{number}]", endpoint, len(config.endpoints))
-    names = [(key.namespace, key.name) for key in config.keys]
-    for number, key in enumerate(config.keys):
-        if names.index((key.namespace, key.name)) < number:
-            yield f"keys[{number}].name: another key has it; choose one for each"
-        yield from _opens_nothing(f"keys[{number}].endpoints", key, config.endpoints)
-
-
-def _claimed_twice(endpoints: Iterable[EndpointEntry]) -> Iterator[str]:
-    holders: dict[tuple[str, str], int] = {}
-    for number, endpoint in enumerate(endpoints):
-        for field, scope, name in _claims(endpoint):
-            holder = holders.setdefault((scope, name), number)
-            if holder != number:
-                yield f"endpoints[{number}].{field}: endpoints[{holder}] has it; take another"
-
-
-def _claims(endpoint: EndpointEntry) -> Iterator[tuple[str, str, str]]:
-    """Yield each name that leads to the endpoint: its field, where it must be the only one, it."""
-    yield "name", endpoint.namespace, endpoint.name
-    access = endpoint.access
-    for field, scope, names in (
-        ("models", endpoint.namespace, endpoint.models),
-        ("adapters", endpoint.namespace, endpoint.adapters),
-        ("access.aliases", endpoint.namespace, access.aliases),
-        ("access.hosts", "", access.hosts),
-    ):
-        for number, name in enumerate(names):
-            yield f"{field}[{number}]", scope, name
-
-
-def _wants_models(path: str, endpoint: EndpointEntry, endpoints: int) -> Iterator[str]:
-    access = endpoint.access
-    if endpoints > 1:
-        yield f"{path}.models: is required beside other endpoints; list what its vLLM serves"
-    elif endpoint.adapters or access.aliases or access.model_field == "Match":
-        yield f"{path}.models: is required with adapters, aliases or modelField; list them"
-
-
-def _opens_nothing(path: str, key: KeyEntry, endpoints: Iterable[EndpointEntry]) -> Iterator[str]:
-    known = {each.name for each in endpoints if each.namespace == key.namespace}
-    for number, name in enumerate(key.endpoints):
-        if name not in known and name != EVERYWHERE and not (name == "*" and known):
-            yield (
-                f"{path}[{number}]: no endpoint of namespace {key.namespace} is meant; write the"
-                ' name of one, "*" for all of them, or "*/*" for those of all namespaces'
-            )

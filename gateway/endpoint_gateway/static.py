@@ -17,17 +17,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from .catalog import Adapter, Catalog, Endpoint, Key, Keyring, Limits, Replica, Timeouts
-from .config import (
-    EVERYWHERE,
-    KEY,
-    Config,
-    EndpointEntry,
-    KeyEntry,
-    LimitsEntry,
-    Secret,
-    contradictions,
-    parse,
-)
+from .config import EVERYWHERE, KEY, Config, EndpointEntry, KeyEntry, LimitsEntry, Secret
+from .configfile import parse
+from .contradictions import contradictions
 from .errors import SettingsError
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from endpoint_gateway import config, routes
+from endpoint_gateway import config, configfile, routes
 from endpoint_gateway.static import known
 from endpoint_operator import names
 from endpoint_operator.api import access
@@ -87,7 +87,7 @@ def test_a_policy_is_refused_where_the_cluster_refuses_it(policy: dict[str, Any]
 
 def test_the_example_is_good_and_shows_every_field() -> None:
     text = EXAMPLE.read_text()
-    found = known(config.parse(text), {"QWEN_KEY": "sk-engine", "CI_KEY": "sk-ci"})
+    found = known(configfile.parse(text), {"QWEN_KEY": "sk-engine", "CI_KEY": "sk-ci"})
     assert (len(found.catalog.endpoints), len(found.keyring)) == (2, 2)
     fields = set().union(*(names_of(model) for model in MODELS))
     assert [name for name in sorted(fields) if not re.search(rf"\b{name}:", text)] == []
@@ -97,7 +97,7 @@ def test_the_file_that_the_page_shows_is_good(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     secret = tmp_path / "alice"
     secret.write_text("sk-alice")
-    content = config.parse(block.replace("/run/secrets/alice", str(secret)))
+    content = configfile.parse(block.replace("/run/secrets/alice", str(secret)))
     known(content, {"QWEN_KEY": "sk-engine", "CI_KEY": "sk-ci"})
 
 

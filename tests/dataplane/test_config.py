@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from endpoint_gateway.catalog import Adapter, Limits, Replica, Timeouts
-from endpoint_gateway.config import parse
+from endpoint_gateway.configfile import parse
 from endpoint_gateway.errors import SettingsError
 from endpoint_gateway.static import Known, known
 
