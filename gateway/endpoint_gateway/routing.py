@@ -126,8 +126,11 @@ def _first(names: Iterable[str]) -> list[str]:
 
 
 def see_that_it_matches(endpoint: Endpoint, model: str | None) -> None:
-    """See that a model that the request names is one of this endpoint. Raises ModelNotFound."""
-    if model is not None and endpoint.served_names and not endpoint.answers_to(model):
+    """See that a model that the request names is one of this endpoint. Raises ModelNotFound.
+
+    To name none, or an empty one, is to mean the one there is, as it is in vLLM.
+    """
+    if model and endpoint.served_names and not endpoint.answers_to(model):
         raise ModelNotFound(model, usable=endpoint.models)
 
 
