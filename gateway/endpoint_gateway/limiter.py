@@ -12,46 +12,20 @@ from typing import Protocol
 
 from .catalog import Endpoint, Key
 from .errors import Headers, SharedLimitsAway
-from .limits import Ledger, Scope, scopes_of
-
-
-class Admission:
-    """A request's place, for as long as it lasts; one without limits has nothing to do.
-
-    `headers` tell the client of its limits.
-    """
-
-    __slots__ = ("headers",)
-
-    def __init__(self) -> None:
-        self.headers: Headers = []
-
-    async def __aenter__(self) -> "Admission":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
-
-    def spend(self, tokens: int) -> None:
-        """Take so many tokens; they count from the end of the request on."""
+from .limits import Ledger, Scope, Standing, pacing, scopes_of
 
 
 class Shared(Protocol):
     """Counts that all gateways have together."""
 
-    async def admit(self, scopes: Sequence[Scope]) -> tuple[Headers, str]:
-        """Return the headers, and what to settle with. Raises RateLimited, SharedLimitsAway."""
+    async def admit(self, scopes: Sequence[Scope]) -> tuple[Sequence[Standing], str]:
+        """Return how these stand with the request, and what to settle with.
+
+        Raises RateLimited, SharedLimitsAway.
+        """
 
     def settle(self, scopes: Sequence[Scope], holder: str, *, tokens: int) -> None:
         """Give the places back and put down the tokens, soon."""
-
-
-_FREE = Admission()
 
 
 class Limiter:
@@ -62,16 +36,14 @@ class Limiter:
         self._shared = shared
         self._ledger = Ledger()
 
-    def admit(self, key: Key, endpoint: Endpoint) -> Admission:
+    def admit(self, *parties: Key | Endpoint) -> "Admission":
         """Return an admission to be entered, which raises RateLimited where there is no room."""
-        if key.limits is None and endpoint.limits is None:
-            return _FREE
-        return _Limited(self, scopes_of(key, endpoint))
+        return Admission(self, scopes_of(*parties))
 
-    async def take(self, scopes: Sequence[Scope]) -> tuple[Headers, str | None]:
+    async def take(self, scopes: Sequence[Scope]) -> tuple[Sequence[Standing], str | None]:
         """Take places and a request in all of these or in none. Raises RateLimited.
 
-        Returns headers, and who counts what was taken: None is this gateway alone.
+        Returns how they stand, and who counts what was taken: None is this gateway alone.
         """
         if self._shared is not None:
             try:
@@ -90,18 +62,37 @@ class Limiter:
         self._ledger.settle(scopes, now=now, weight=self._gateways(), tokens=tokens)
 
 
-class _Limited(Admission):
-    __slots__ = ("_holder", "_limiter", "_scopes", "_tokens")
+class Admission:
+    """A request's places, for as long as it lasts; `headers` tell the client of its limits."""
+
+    __slots__ = ("_limiter", "_scopes", "_standings", "_taken", "_tokens", "headers")
 
     def __init__(self, limiter: Limiter, scopes: Sequence[Scope]) -> None:
-        super().__init__()
+        self.headers: Headers = []
         self._limiter = limiter
         self._scopes = scopes
+        self._standings: list[Standing] = []
+        self._taken: list[tuple[Sequence[Scope], str | None]] = []
         self._tokens = 0
 
-    async def __aenter__(self) -> Admission:
-        self.headers, self._holder = await self._limiter.take(self._scopes)
+    async def __aenter__(self) -> "Admission":
+        if self._scopes:
+            await self._take(self._scopes)
         return self
+
+    async def also(self, *parties: Key | Endpoint) -> None:
+        """Take a place of these too, as a request does that had to wait for its endpoint.
+
+        Raises RateLimited; what was taken before stays until the end.
+        """
+        if scopes := scopes_of(*parties):
+            await self._take(scopes)
+
+    async def _take(self, scopes: Sequence[Scope]) -> None:
+        standings, holder = await self._limiter.take(scopes)
+        self._taken.append((scopes, holder))
+        self._standings += standings
+        self.headers = pacing(self._standings)
 
     async def __aexit__(
         self,
@@ -109,7 +100,8 @@ class _Limited(Admission):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._limiter.settle(self._scopes, self._holder, tokens=self._tokens)
+        for scopes, holder in self._taken:
+            self._limiter.settle(scopes, holder, tokens=self._tokens)
 
     def spend(self, tokens: int) -> None:
         """Take so many tokens; they count from the end of the request on."""

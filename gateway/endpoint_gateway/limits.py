@@ -47,18 +47,21 @@ class Standing(NamedTuple):
     in_flight: int
 
 
-def scopes_of(key: Key, endpoint: Endpoint) -> tuple[Scope, ...]:
-    """Return what limits a request with this key to that endpoint."""
+def scopes_of(*parties: Key | Endpoint) -> tuple[Scope, ...]:
+    """Return what limits a request with this key, to this endpoint, or both."""
     scopes: tuple[Scope, ...] = ()
-    if key.limits is not None:
-        scopes = (Scope(f"key/{key.qualified_name}", "API key", key.limits),)
-    if endpoint.limits is not None:
-        scopes += (Scope(f"endpoint/{endpoint.qualified_name}", "endpoint", endpoint.limits),)
+    for party in parties:
+        if party.limits is not None:
+            kind, subject = ("key", "API key") if isinstance(party, Key) else ("endpoint",) * 2
+            scopes += (Scope(f"{kind}/{party.qualified_name}", subject, party.limits),)
     return scopes
 
 
-def decide(standings: Sequence[Standing], *, weight: int = 1) -> Headers:
-    """Return the headers for a request that all of these have room for. Raises RateLimited."""
+def decide(standings: Sequence[Standing], *, weight: int = 1) -> list[Standing]:
+    """Return how these stand with one more request, for which they all have room.
+
+    Raises RateLimited.
+    """
     for standing in standings:
         limits = standing.scope.limits
         if not (
@@ -67,7 +70,17 @@ def decide(standings: Sequence[Standing], *, weight: int = 1) -> Headers:
             and _fits(standing.in_flight, limits.in_flight)
         ):
             raise _refusal(standings)
-    return _pacing(standings, taken=weight)
+    return [
+        Standing(scope, requests + weight, tokens, in_flight + weight)
+        for scope, requests, tokens, in_flight in standings
+    ]
+
+
+def pacing(standings: Sequence[Standing]) -> Headers:
+    """Return the headers that tell of the tightest of these limits."""
+    requests = [(each.scope.limits.requests_per_minute, each.requests) for each in standings]
+    tokens = [(each.scope.limits.tokens_per_minute, each.tokens) for each in standings]
+    return _pace(_REQUESTS, requests) + _pace(_TOKENS, tokens)
 
 
 def leaked(used: float, limit: int | None, *, seconds: float) -> float:
@@ -100,8 +113,8 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._meters)
 
-    def admit(self, scopes: Sequence[Scope], *, now: float, weight: int) -> Headers:
-        """Take a place, and a request, in each of these or in none; return the headers.
+    def admit(self, scopes: Sequence[Scope], *, now: float, weight: int) -> list[Standing]:
+        """Take a place, and a request, in each of these or in none; return how they stand then.
 
         Whoever is admitted is to `settle`, once. Raises RateLimited.
         """
@@ -110,11 +123,11 @@ class Ledger:
             Standing(scope, meter.requests, meter.tokens, meter.in_flight * weight)
             for scope, meter in zip(scopes, meters, strict=True)
         ]
-        headers = decide(standings, weight=weight)
+        taken = decide(standings, weight=weight)
         for meter in meters:
             meter.requests += weight
             meter.in_flight += 1
-        return headers
+        return taken
 
     def settle(self, scopes: Sequence[Scope], *, now: float, weight: int, tokens: int) -> None:
         """Give the places back, and put down the tokens."""
@@ -169,7 +182,7 @@ def _refusal(standings: Sequence[Standing]) -> RateLimited:
     return RateLimited(
         f"Rate limit reached for this {text}. Please try again in {when}.",
         retry_milliseconds=_milliseconds(seconds),
-        pacing=_pacing(standings, taken=0),
+        pacing=pacing(standings),
     )
 
 
@@ -186,15 +199,8 @@ def _faults(standing: Standing) -> Iterable[tuple[float, str]]:
         yield _BUSY_SECONDS, f"{subject} on requests in flight: Limit {limits.in_flight}"
 
 
-def _pacing(standings: Sequence[Standing], *, taken: int) -> Headers:
-    requests = [(each.scope.limits.requests_per_minute, each.requests) for each in standings]
-    tokens = [(each.scope.limits.tokens_per_minute, each.tokens) for each in standings]
-    return _pace(_REQUESTS, requests, taken) + _pace(_TOKENS, tokens, 0)
-
-
-def _pace(names: Sequence[bytes], uses: Iterable[tuple[int | None, float]], taken: int) -> Headers:
-    """Tell of the tightest of these limits."""
-    known = [(limit - used - taken, limit) for limit, used in uses if limit is not None]
+def _pace(names: Sequence[bytes], uses: Iterable[tuple[int | None, float]]) -> Headers:
+    known = [(limit - used, limit) for limit, used in uses if limit is not None]
     if not known:
         return []
     remaining, limit = min(known)

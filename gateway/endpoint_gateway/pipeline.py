@@ -40,6 +40,7 @@ from .rewriting import rewrite
 from .room import FREE_BYTES, Place, Room
 from .routes import Kind, Target, find
 from .spool import spooled
+from .usage import unheard
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class Pipeline:
         catalog = self._directory.catalog
         endpoint = self._addressed(call, key)
         if catalog.catch_all is not None:
-            await self._forward(call, catalog.catch_all, _list_request(call), Admission())
+            await self._forward(call, catalog.catch_all, _list_request(call), self._limiter.admit())
             return
         listed = models.of_endpoint(endpoint) if endpoint else routing.models(catalog, key)
         call.reply.json(200, models.render_list(listed))
@@ -259,6 +260,8 @@ class Pipeline:
                         call.place.give_back()
                         await relay(answer, call.reply, call.place)
                 finally:
+                    if record.usage is None and record.attempts and call.exchange.gone:
+                        record.usage = unheard(record.input_bytes)
                     if record.usage is not None:
                         admission.spend(record.usage.total)
 

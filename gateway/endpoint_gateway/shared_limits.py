@@ -15,7 +15,8 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from math import inf
@@ -30,7 +31,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from .catalog import Limits
-from .errors import Headers, RateLimited, SharedLimitsAway
+from .errors import RateLimited, SharedLimitsAway
 from .limits import Scope, Standing, decide
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ Taken = tuple[list[Standing], str]
 class _Waiting(NamedTuple):
     scopes: Sequence[Scope]
     answer: asyncio.Future[Taken]
+    since: float
 
 
 @dataclass(slots=True)
@@ -117,15 +119,18 @@ class SharedLimits:
         with contextlib.suppress(*_FAULTS):
             await self._redis.aclose()
 
-    async def admit(self, scopes: Sequence[Scope]) -> tuple[Headers, str]:
-        """Take a place and a request in each of these or in none; return headers and the holder.
+    async def admit(self, scopes: Sequence[Scope]) -> tuple[list[Standing], str]:
+        """Take a place and a request in each of these or in none; return how they stand then.
+
+        With it comes the holder of the places.
 
         Whoever is admitted is to `settle`, once. Raises RateLimited and SharedLimitsAway.
         """
         if not self._up:
             raise SharedLimitsAway
-        answer: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(scopes, answer))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Taken] = loop.create_future()
+        self._waiting.append(_Waiting(scopes, answer, loop.time()))
         self._wake.set()
         try:
             standings, holder = await asyncio.shield(answer)
@@ -178,6 +183,7 @@ class SharedLimits:
         if now - self._renewed > self._lease_seconds:
             self._change_name()
         self._renewed = now
+        self._refuse_those_of(now - self._trip_seconds)
         self._under_way, self._waiting = (
             self._waiting[:_MOST_AT_ONCE],
             self._waiting[_MOST_AT_ONCE:],
@@ -235,10 +241,20 @@ class SharedLimits:
         self._up = True
         self._on_change(self._up)
 
+    def _refuse_those_of(self, time: float) -> None:
+        """Let those go on without us that wait since then: more come up than a server takes."""
+        late = bisect_right(self._waiting, time, key=lambda each: each.since)
+        _refuse(self._waiting[:late])
+        del self._waiting[:late]
+
     def _refuse_all(self) -> None:
-        for waiting in (*self._under_way, *self._waiting):
-            waiting.answer.set_exception(SharedLimitsAway())
+        _refuse([*self._under_way, *self._waiting])
         self._under_way, self._waiting = [], []
+
+
+def _refuse(waiting: Iterable[_Waiting]) -> None:
+    for each in waiting:
+        each.answer.set_exception(SharedLimitsAway())
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -84,6 +84,11 @@ def of_stream(
     return ended if ended.input or not begun else Usage(begun.input, ended.output)
 
 
+def unheard(body_bytes: int) -> Usage:
+    """Return the usage of a request whose client left before its answer: what its engine read."""
+    return Usage(body_bytes // _BYTES_PER_TOKEN, 0, estimated=True)
+
+
 def _read(event: Content | None) -> Usage | None:
     try:
         return _usage(msgspec.convert(event or {}, _Told))

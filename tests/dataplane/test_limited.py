@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import openai
@@ -256,6 +257,32 @@ async def test_a_stream_whose_client_leaves_is_estimated() -> None:
         writer.transport.abort()
         await engine.left.acquire()
         assert tokens(live, estimated=True)[1] == 2
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_what_an_engine_read_is_estimated_where_the_client_leaves_before_its_answer(
+    stream: bool,
+) -> None:
+    content = {"model": "tiny", "stream": stream, "messages": ["a" * 4000]}
+    async with (
+        FakeVllm(hanging(b"")) as engine,
+        live_gateway(endpoint(engine.replica), keys=limited(tokens_per_minute=100)) as live,
+    ):
+        _, writer = await live.connect()
+        writer.write(raw_request(content))
+        await engine.asked.acquire()
+        writer.transport.abort()
+        await engine.left.acquire()
+        refused = await live.chat()
+        assert tokens(live, estimated=True) == (len(json.dumps(content)) // 4, 0)
+    assert refused.status_code == 429
+    assert live.lines()[0]["tokens_estimated"] is True
+
+
+async def test_nothing_is_estimated_where_no_engine_was_asked() -> None:
+    async with live_gateway(endpoint(), keys=limited(tokens_per_minute=100)) as live:
+        assert (await live.chat()).status_code == 503
+        assert tokens(live, estimated=True) == (None, None)
 
 
 async def test_tokens_of_an_answer_are_counted_and_those_of_an_error_are_not() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from endpoint_gateway.catalog import Endpoint, Limits
 from endpoint_gateway.errors import Headers, RateLimited
-from endpoint_gateway.limits import Ledger, Scope, duration, scopes_of
+from endpoint_gateway.limits import Ledger, Scope, duration, pacing, scopes_of
 from helpers.live_server import key
 
 DAY = 86400.0
@@ -28,10 +28,10 @@ class Gateway:
         self.now = 1000.0
 
     def admit(self, *, tokens: int = 0, settles: bool = True) -> dict[str, str]:
-        headers = self.ledger.admit(self.scopes, now=self.now, weight=self.gateways)
+        standings = self.ledger.admit(self.scopes, now=self.now, weight=self.gateways)
         if settles:
             self.settle(tokens)
-        return text_of(headers)
+        return text_of(pacing(standings))
 
     def settle(self, tokens: int = 0) -> None:
         self.ledger.settle(self.scopes, now=self.now, weight=self.gateways, tokens=tokens)

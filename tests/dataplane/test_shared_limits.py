@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from endpoint_gateway.catalog import Limits
 from endpoint_gateway.errors import RateLimited, SharedLimitsAway
-from endpoint_gateway.limits import Scope
+from endpoint_gateway.limits import Scope, pacing
 from endpoint_gateway.shared_limits import SharedLimits
 from helpers.fake_vllm import Connection, FakeVllm, answering, captured
 from helpers.gateway_process import Running, gateway_process
@@ -107,14 +107,14 @@ async def test_places_are_those_of_all_gateways(server: RedisServer) -> None:
     async with Sharing(server) as one, Sharing(server) as other:
         assert await is_up(one)
         assert await is_up(other)
-        headers, holder = await one.admit((narrow, wide))
-        assert dict(headers)[b"x-ratelimit-remaining-requests"] == b"9"
+        standings, holder = await one.admit((narrow, wide))
+        assert dict(pacing(standings))[b"x-ratelimit-remaining-requests"] == b"9"
         assert not await admitted(other, narrow, wide)
         one.settle((narrow, wide), holder, tokens=0)
         assert await admitted(one, wide)
-        headers, _ = await other.admit((narrow, wide))
+        standings, _ = await other.admit((narrow, wide))
         # refused, it had taken nothing
-        assert dict(headers)[b"x-ratelimit-remaining-requests"] == b"7"
+        assert dict(pacing(standings))[b"x-ratelimit-remaining-requests"] == b"7"
 
 
 async def test_the_places_of_a_gateway_that_is_no_more_come_back(server: RedisServer) -> None:
