@@ -10,7 +10,15 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from endpoint_operator.errors import SettingsError
 
@@ -142,6 +150,23 @@ class Settings(BaseModel):
         default=8081, ge=1, le=65535, description="port of GET /healthz, for the liveness probe"
     )
 
+    @field_validator("host_domains")
+    @classmethod
+    def _leave_the_cluster_alone(
+        cls, domains: tuple[HostDomain, ...], info: ValidationInfo
+    ) -> tuple[HostDomain, ...]:
+        """Refuse domains by which an endpoint could take names of Services, our own among them."""
+        service = f"{info.data.get('gateway_service')}.{info.data.get('release_namespace')}"
+        for each in domains:
+            if _is_inside(each.domain, info.data.get("cluster_domain", "")) or (
+                each.domain == service
+            ):
+                raise ValueError(
+                    f"{each.domain} has names of the cluster, of machines or of all the world in "
+                    "it; take it out of gateway.hostDomains, or name one below it"
+                )
+        return domains
+
     @property
     def namespaces(self) -> tuple[str, ...]:
         """The namespaces to watch, the release's among them; none means all."""
@@ -153,6 +178,22 @@ class Settings(BaseModel):
     def gateway_host(self) -> str:
         """The gateway's DNS name inside the cluster."""
         return f"{self.gateway_service}.{self.release_namespace}.svc.{self.cluster_domain}"
+
+
+def _is_inside(domain: str, cluster_domain: str) -> bool:
+    """Say whether a domain has hosts in it that mean something inside a cluster.
+
+    Any single label may be a namespace, whose Services are NAME.NAMESPACE.
+    """
+    *others, last = domain.split(".")
+    one, other = f".{domain}", f".{cluster_domain}"
+    return (
+        not others
+        or last in ("svc", "localhost")
+        or last.isdigit()
+        or one.endswith(other)
+        or other.endswith(one)
+    )
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -168,4 +209,5 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 def _explain(name: str, problem: str) -> str:
     meaning = Settings.model_fields[name].description
+    problem = problem.removeprefix("Value error, ")
     return f"{PREFIX}{name.upper()}: {problem}; set it to the {meaning}"

@@ -80,6 +80,37 @@ def record(**extra: Any) -> logging.LogRecord:
     return logging.LogRecord("test", logging.INFO, "f", 1, "did %s", ("it",), None, **extra)
 
 
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "cluster.local",
+        "team-a.svc.cluster.local",
+        "local",
+        "team-a.svc",
+        "team-a",
+        "svc",
+        "localhost",
+        "app.localhost",
+        "10.0.0.1",
+        "com",
+        "gateway.vllm-system",
+    ],
+)
+def test_no_domain_of_hosts_may_cover_names_of_the_cluster(domain: str) -> None:
+    domains = json.dumps([{"domain": "example.com"}, {"domain": domain}])
+    with pytest.raises(SettingsError) as refusal:
+        load_settings({**GIVEN, "VLLM_ENDPOINTS_HOST_DOMAINS": domains})
+    assert str(refusal.value).startswith(f"VLLM_ENDPOINTS_HOST_DOMAINS: {domain} has names of the")
+    assert "take it out of gateway.hostDomains" in str(refusal.value)
+
+
+@pytest.mark.parametrize("domain", ["example.com", "local.example", "cluster.local.example.com"])
+def test_other_domains_may(domain: str) -> None:
+    domains = json.dumps([{"domain": domain}])
+    settings = load_settings({**GIVEN, "VLLM_ENDPOINTS_HOST_DOMAINS": domains})
+    assert [each.domain for each in settings.host_domains] == [domain]
+
+
 def test_a_log_line_is_json_and_names_its_object() -> None:
     with bound(kind="ApiKey", namespace="team-a", name="ci"):
         line = json.loads(JsonFormatter().format(record()))
