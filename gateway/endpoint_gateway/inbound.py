@@ -185,7 +185,7 @@ class ClientConnection(asyncio.Protocol):
             self._keeper.run(self._answer(exchange))
             if not exchange.is_complete:
                 self._body_due = self._loop.time() + self._limits.body_seconds
-        if not (exchange.is_complete or self._lagging):
+        if not (exchange.is_complete or self._lagging or self._deaf):
             left = self._body_due - self._loop.time()
             self._allow(min(self._limits.stall_seconds, left), self._stalls)
 
@@ -363,9 +363,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _await_the_rest(self) -> None:
         """See that what was begun and is not answered doesn't stay half sent for ever."""
-        if self._begun and self._verdict != self._too_slow:
+        if not self._begun or self._deaf:
+            return
+        if self._verdict != self._too_slow:
             self._allow(self._limits.head_seconds, self._too_slow)
-        if self._begun and self._exchange is None and not self._deaf:
+        if self._exchange is None:
             self._hold(self._unaccounted + _LINE_BYTES * len(self._headers))
 
     def _too_slow(self) -> None:
