@@ -234,14 +234,15 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._complete:
             self._reusable = False
-        self.headers = []
+        else:
+            self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_done:
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self._complete:
+        if self._complete or self._error is not None:
             return
         status = self._parser.get_status_code()
         if 100 <= status < 200:

@@ -38,6 +38,8 @@ class Crowd:
     async def come(self, *, saying: bytes = b"") -> Client:
         client = await asyncio.open_connection(*self._address)
         client[1].write(saying)
+        # the loop's clock counts milliseconds
+        await asyncio.sleep(0.002)
         self.clients.append(client)
         return client
 

@@ -59,6 +59,18 @@ async def test_the_headers_are_those_of_the_real_answer_in_lower_case() -> None:
     assert connection.headers == [(b"b", b"2"), (b"b", b"3")]
 
 
+async def test_another_answer_after_the_real_one_leaves_no_trace_in_it() -> None:
+    script = sending(response(b"hello") + response(b"other", content_type="text/html", status=500))
+    async with FakeVllm(script) as engine, pool_of() as pool:
+        connection = await pool.request(engine.replica, REQUEST, patience())
+        assert await read(connection) == b"hello"
+        await engine.left.acquire()
+    assert (connection.status, dict(connection.headers)[b"content-type"]) == (
+        200,
+        b"application/json",
+    )
+
+
 BAD = {
     "rubbish": b"rubbish\r\n\r\n",
     "another protocol": b"SSH-2.0-OpenSSH\r\n",
@@ -83,6 +95,8 @@ BAD = {
     "a bad chunk": CHUNKED + b"xyz\r\n",
     "a huge chunk": CHUNKED + b"fffffffffffffffff\r\n",
     "a chunk that does not end": CHUNKED + b"1\r\nab\r\n0\r\n\r\n",
+    "one that we can't pass on, and another": b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked"
+    b"\r\n\r\n0\r\n\r\n" + response(b"hello"),
     "an upgrade": b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nx",
     "endless headers": b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20000,
     "an endless header": b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000,
