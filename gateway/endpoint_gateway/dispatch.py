@@ -10,9 +10,11 @@ kills an engine must not be handed to all of them.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
+from typing import Protocol
 
 import msgspec
 
@@ -30,7 +32,6 @@ from .errors import (
 from .headers import towards_engine
 from .metrics import Metrics, Record
 from .patience import Patience
-from .pool import Pool
 from .upstream import Connection, Sink
 
 MAX_ATTEMPTS = 5
@@ -69,6 +70,24 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     stream: bool = False
     request_id: bytes = b""
     affinity: int | None = None
+
+
+class Pool(Protocol):
+    """Where connections to engines are from."""
+
+    async def request(
+        self,
+        replica: Replica,
+        request: Sequence[bytes | memoryview],
+        patience: Patience,
+        *,
+        reached: Callable[[], None],
+    ) -> Connection:
+        """Send a request and return its connection once the answer's head is there.
+
+        `reached` is called as soon as it is certain that the engine is there. Raises BackendFailed
+        and BackendTimeout.
+        """
 
 
 class Answer:

@@ -1,8 +1,8 @@
-"""Builds Dockerfiles with buildah, in a chroot, from a base image made of Debian packages.
+"""Builds Dockerfiles with buildah, in a chroot, from base images made of Debian packages.
 
-The base takes the name of Docker Hub's image, so that the very same Dockerfiles work with that
-one. pip's settings and the certificates of this machine are mounted while commands run; since
-the last stage of our Dockerfiles runs none, not even an empty mount point is left in an image.
+These take the names of Docker Hub's images, so that the very same Dockerfiles work with those.
+pip's settings and the certificates of this machine are mounted while commands run; since the last
+stage of our Dockerfiles runs none, not even an empty mount point is left in an image.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ from hack.cluster.progress import step
 from hack.cluster.state import locked
 from hack.images.catalog import REPOSITORY, Image
 
-BASE = "docker.io/library/python:3.11-slim-bookworm"
 SUITE = "bookworm"
 PACKAGES = "ca-certificates,python3,python3-pip,python3-venv"
+# the name of each base, and its packages; the second one is for what is compiled
+BASES = {
+    "docker.io/library/python:3.11-slim-bookworm": PACKAGES,
+    "docker.io/library/python:3.11-bookworm": f"{PACKAGES},gcc,libc6-dev,libpython3-dev",
+}
 EXCLUDED = ("doc", "man", "locale")
 # where the official image has its Python
 LINKS = (
@@ -53,7 +57,8 @@ class Builder:
 
     def archive(self, image: Image) -> Path:
         """Where the archive of an image is, once it is built."""
-        key = hashlib.sha256(f"{image.key()} {self._base().name}".encode()).hexdigest()[:12]
+        bases = [self._base(name).name for name in image.bases()]
+        key = hashlib.sha256(f"{image.key()} {bases}".encode()).hexdigest()[:12]
         return self._archives / f"{image.name}-{key}.tar"
 
     def build(self, images: Iterable[Image]) -> list[Path]:
@@ -83,12 +88,8 @@ class Builder:
         shutil.rmtree(self._store)
 
     def _build_all(self, missing: dict[Image, Path]) -> None:
-        base = self._base()
-        if not base.exists():
-            with step(f"image {BASE}", expect="about a minute; from Debian packages"):
-                self._make_base(base)
-        pulled = self._run(self._buildah("pull", "-q", f"oci-archive:{base}")).split()[-1]
-        self._run(self._buildah("tag", pulled, BASE))
+        for name in sorted({base for image in missing for base in image.bases()}):
+            self._provide_base(name)
         for image, out in missing.items():
             with step(f"image {image.reference}", expect=image.expect):
                 self._build_one(image, out)
@@ -108,19 +109,28 @@ class Builder:
         part.rename(out)
         self._forget_others(out)
 
-    def _base(self) -> Path:
-        key = hashlib.sha256(f"{SUITE} {PACKAGES} {LINKS} {EXCLUDED}".encode()).hexdigest()[:12]
-        return self._archives / f"base-{key}.tar"
+    def _base(self, name: str) -> Path:
+        made_of = f"{SUITE} {BASES[name]} {LINKS} {EXCLUDED}"
+        key = hashlib.sha256(made_of.encode()).hexdigest()[:12]
+        return self._archives / f"{name.rpartition(':')[2]}-{key}.tar"
 
-    def _make_base(self, out: Path) -> None:
+    def _provide_base(self, name: str) -> None:
+        base = self._base(name)
+        if not base.exists():
+            with step(f"image {name}", expect="about a minute; from Debian packages"):
+                self._make_base(name, base)
+        pulled = self._run(self._buildah("pull", "-q", f"oci-archive:{base}")).split()[-1]
+        self._run(self._buildah("tag", pulled, name))
+
+    def _make_base(self, name: str, out: Path) -> None:
         with tempfile.TemporaryDirectory(dir=self._store) as scratch:
             layer = Path(scratch, "layer.tar")
             command: Command = ["mmdebstrap", "--variant=minbase", "--mode=root"]
-            command += [f"--include={PACKAGES}", f"--customize-hook={LINKS}"]
+            command += [f"--include={BASES[name]}", f"--customize-hook={LINKS}"]
             command += ["--aptopt=APT::Install-Recommends false"]
             command += [f"--dpkgopt=path-exclude=/usr/share/{n}/*" for n in EXCLUDED]
             self._run([*command, SUITE, layer])
-            archives.write(out, BASE, layer, {"Cmd": ["python3"]})
+            archives.write(out, name, layer, {"Cmd": ["python3"]})
         self._forget_others(out)
 
     def _forget_others(self, archive: Path) -> None:

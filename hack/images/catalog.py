@@ -32,6 +32,11 @@ class Image:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()[:12]
 
+    def bases(self) -> list[str]:
+        """Return the images that its Dockerfile begins from."""
+        lines = (REPOSITORY / self.dockerfile).read_text().splitlines()
+        return sorted({line.split()[1] for line in lines if line.startswith("FROM ")})
+
     def _files(self) -> Iterator[Path]:
         for source in (self.dockerfile, *self.sources):
             path = REPOSITORY / source
@@ -39,18 +44,22 @@ class Image:
             yield from (p for p in found if p.is_file() and "__pycache__" not in p.parts)
 
 
-def _part(name: str) -> Image:
+def _part(name: str, *sources: str, expect: str = "less than a minute") -> Image:
     return Image(
         name=name,
         reference=f"localhost/vllm-endpoints/{name}:dev",
         dockerfile=f"{name}/Dockerfile",
-        sources=(f"requirements/{name}.txt", f"{name}/endpoint_{name}", "kube/kube_api"),
-        expect="less than a minute",
+        sources=(f"requirements/{name}.txt", f"{name}/endpoint_{name}", "kube/kube_api", *sources),
+        expect=expect,
     )
 
 
 OPERATOR = _part("operator")
-GATEWAY = _part("gateway")
+GATEWAY = _part(
+    "gateway",
+    *("requirements/compile.txt", "gateway/mypyc.txt"),
+    expect="about 2 min; its hot path is compiled",
+)
 ENGINE = Image(
     name="engine",
     reference="docker.io/vllm/vllm-openai:v0.32.0-cpu",

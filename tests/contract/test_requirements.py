@@ -14,7 +14,7 @@ from packaging.version import Version
 from helpers.tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ["operator", "gateway", "dev"]
+EXTRAS = ["operator", "gateway", "compile", "dev"]
 
 
 def direct(extra: str) -> list[Requirement]:
@@ -59,7 +59,7 @@ def test_no_address_is_locked(extra: str) -> None:
     assert "://" not in (ROOT / "requirements" / f"{extra}.txt").read_text()
 
 
-@pytest.mark.parametrize("extra", ["operator", "gateway"])
+@pytest.mark.parametrize("extra", ["operator", "gateway", "compile"])
 def test_the_images_and_the_developers_get_the_same_versions(extra: str) -> None:
     everything = {name: version for name, (version, _) in locked("dev").items()}
     ours = {name: version for name, (version, _) in locked(extra).items()}

@@ -11,13 +11,11 @@ from msgspec.structs import replace
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Replica
 from endpoint_gateway.catalog import Timeouts as OwnTimeouts
-from endpoint_gateway.dispatch import Dispatcher, Request, Timeouts
+from endpoint_gateway.dispatch import Dispatcher, Pool, Request, Timeouts
 from endpoint_gateway.errors import ConnectFailed
 from endpoint_gateway.metrics import Metrics, Record
 from endpoint_gateway.patience import Patience
-from endpoint_gateway.pool import Pool
 from endpoint_gateway.upstream import Connection as Upstream
-from endpoint_gateway.upstream import Limits
 from helpers.engine_client import pool_of
 from helpers.fake_vllm import Connection, FakeVllm, response
 from helpers.live_server import endpoint
@@ -36,11 +34,10 @@ def record() -> Record:
 
 
 # ruff: noqa: ARG002 - the signature is Pool's
-class Refused(Pool):
+class Refused:
     """Connects to nobody, and writes down until when it was to try."""
 
     def __init__(self) -> None:
-        super().__init__(Limits())
         self.deadlines: list[float] = []
 
     async def request(
@@ -49,7 +46,7 @@ class Refused(Pool):
         request: Sequence[bytes | memoryview],
         patience: Patience,
         *,
-        reached: Callable[[], None] = print,
+        reached: Callable[[], None],
     ) -> Upstream:
         self.deadlines.append(patience.deadline)
         raise ConnectFailed("refused")
