@@ -7,7 +7,6 @@ another way.
 
 import re
 from collections.abc import Iterator
-from email.message import Message
 from mmap import mmap
 from typing import NamedTuple
 
@@ -22,6 +21,12 @@ _MAX_STREAM_BYTES = 8
 # what pydantic, which reads it for vLLM, takes for true
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_KIND = re.compile(rb"[ \t]*([a-z/-]+)[ \t]*", re.IGNORECASE)
+# a parameter's name and value, the latter perhaps in quotes, and perhaps by RFC 2231
+_PARAMETER = re.compile(
+    rb';[ \t]*([\w!#$%&+.^`|~-]+(?:\*[0-9]*\*?)?)=("(?:[^"\\]|\\.)*"|[^ \t";]+)[ \t]*'
+)
 _NO_FORM = "The request's body is not the form (multipart/form-data) that this route takes."
 
 
@@ -33,10 +38,12 @@ class _Part(NamedTuple):
 
 def boundary_of(content_type: bytes | None) -> bytes:
     """Return the boundary that this `Content-Type` tells. Raises InvalidRequest."""
-    header = _header("content-type", content_type or b"")
-    boundary = str(header.get_param("boundary", "")).encode("latin-1", "replace")
-    if header.get_content_type() != "multipart/form-data" or not _BOUNDARY.fullmatch(boundary):
+    found = _parameters(content_type or b"", b"multipart/form-data")
+    boundary = _plain(found, b"boundary")
+    if not _BOUNDARY.fullmatch(boundary):
         raise InvalidRequest(_NO_FORM)
+    if _plain(found, b"charset").lower() not in (b"", b"utf-8"):
+        raise InvalidRequest("The form's texts must be in UTF-8.")
     return boundary
 
 
@@ -73,7 +80,8 @@ def _parts(body: Buffer, boundary: bytes) -> Iterator[_Part]:
             return
         head_end = body.find(b"\r\n\r\n", at, at + _MAX_HEAD_BYTES)
         end = body.find(delimiter, head_end + 2)
-        if body[at : at + 2] != b"\r\n" or head_end < 0 or end < 0:
+        # some take a boundary at once after a head for one, and others for what the part holds
+        if body[at : at + 2] != b"\r\n" or head_end < 0 or end < head_end + 4:
             raise InvalidRequest(_NO_FORM)
         yield _Part(_name(body[at + 2 : head_end]), head_end + 4, end)
         at = end + len(delimiter)
@@ -81,18 +89,40 @@ def _parts(body: Buffer, boundary: bytes) -> Iterator[_Part]:
 
 
 def _name(head: bytes) -> str:
-    for line in head.split(b"\r\n"):
-        field, _, value = line.partition(b":")
-        if field.strip().lower() == b"content-disposition":
-            disposition = _header("content-disposition", value.strip())
-            return str(disposition.get_param("name", "", header="content-disposition"))
-    return ""
+    lines = [line.partition(b":") for line in head.split(b"\r\n")]
+    found = [value for name, _, value in lines if name.lower() == b"content-disposition"]
+    if len(found) != 1 or _CONTROL.search(head.replace(b"\r\n", b"")):
+        raise InvalidRequest(_NO_FORM)
+    return _plain(_parameters(found[0], b"form-data"), b"name").decode("latin-1")
 
 
-def _header(name: str, value: bytes) -> Message:
-    message = Message()
-    message[name] = value.decode("latin-1")
-    return message
+def _parameters(header: bytes, kind: bytes) -> dict[bytes, bytes]:
+    """Return the parameters of a header of this kind by name, as they are written.
+
+    Raises InvalidRequest for one that is there twice, in which parsers differ.
+    """
+    begin = _KIND.match(header)
+    if begin is None or begin[1].lower() != kind:
+        raise InvalidRequest(_NO_FORM)
+    found: dict[bytes, bytes] = {}
+    at = begin.end()
+    while parameter := _PARAMETER.match(header, at):
+        name = parameter[1].lower()
+        if name in found:
+            raise InvalidRequest(_NO_FORM)
+        found[name] = parameter[2]
+        at = parameter.end()
+    if header[at:].strip(b" \t;"):
+        raise InvalidRequest(_NO_FORM)
+    return found
+
+
+def _plain(parameters: dict[bytes, bytes], name: bytes) -> bytes:
+    """Return a parameter that has one spelling; empty if absent. Raises InvalidRequest."""
+    value = parameters.get(name, b"")
+    if b"\\" in value or any(each.startswith(name + b"*") for each in parameters):
+        raise InvalidRequest(_NO_FORM)
+    return value.removeprefix(b'"').removesuffix(b'"')
 
 
 def _text(body: Buffer, part: _Part | None, *, most: int) -> str | None:

@@ -40,7 +40,22 @@ READ: dict[str, tuple[bytes, str | None, bool]] = {
     "none": (form(FILE), None, False),
     "empty": (form(part("model", b"")), "", False),
     "letters": (form(part("model", "é".encode())), "é", False),
-    "what looks like a boundary": (form(part("file", b"--edge"), part("model", b"a")), "a", False),
+    "what looks like a boundary": (form(part("file", b"x--edge"), part("model", b"a")), "a", False),
+    "a file's name in another alphabet": (
+        form(part("file", b"x", "; filename*=utf-8''%C3%A9"), part("model", b"a")),
+        "a",
+        False,
+    ),
+    "a file's name with quotes": (
+        form(part("file", b"x", '; filename="a\\"; name=\\"b"'), part("model", b"a")),
+        "a",
+        False,
+    ),
+    "a file's name as it is": (
+        form(part("file", b"x", '; filename="\u00e9"'), part("model", b"a")),
+        "a",
+        False,
+    ),
     "a name without quotes": (
         form(b"--edge\r\ncontent-disposition:form-data; name=model\r\nx: y\r\n\r\na\r\n"),
         "a",
@@ -72,6 +87,20 @@ REFUSED = {
     "two streams": form(part("stream", b"a"), part("stream", b"b")),
     "a long model": form(part("model", b"m" * (MAX_MODEL_LETTERS + 1))),
     "no text": form(part("model", b"\xff")),
+    "a boundary at once after a head": form(part("file", b"--edge"), part("model", b"a")),
+    "two names": form(part("x", b"a", '; name="model"')),
+    "a name by RFC 2231": form(part("x", b"a", "; name*=utf-8''model")),
+    "a name in pieces": form(part("x", b"a", '; name*0="mo"; name*1="del"')),
+    "a name with a backslash": form(part("mod\\el", b"a")),
+    "two dispositions": form(
+        part("x", b"a", '\r\ncontent-disposition: form-data; name="model"'),
+    ),
+    "no disposition": b"--edge\r\nx: y\r\n\r\na\r\n--edge--\r\n",
+    "another disposition": form(part("x", b"a").replace(b"form-data", b"attachment")),
+    "a line feed in a head": form(
+        part("x", b"a", '\ncontent-disposition: form-data; name="model"')
+    ),
+    "a zero in a head": form(part("x", b"a", "\r\ny: \0")),
     "many parts": form(*[part("x", b"")] * 101),
 }
 
@@ -84,7 +113,18 @@ def test_what_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [None, b"", b"application/json", b"multipart/form-data", b"multipart/form-data; boundary="],
+    [
+        None,
+        b"",
+        b"application/json",
+        b"multipart/form-data",
+        b"multipart/form-data; boundary=",
+        b"multipart/form-data; boundary=a; boundary=b",
+        b"multipart/form-data; boundary*=utf-8''a",
+        b"multipart/form-data; boundary=a; boundary*0=b",
+        b"multipart/form-data; boundary=a; charset=utf-16",
+        b"multipart/form-data, boundary=a",
+    ],
 )
 def test_a_form_has_a_boundary(header: bytes | None) -> None:
     with pytest.raises(InvalidRequest):
@@ -92,7 +132,7 @@ def test_a_form_has_a_boundary(header: bytes | None) -> None:
 
 
 def test_a_boundary_may_be_in_quotes() -> None:
-    assert boundary_of(b'Multipart/Form-Data; charset=x; boundary="a b"') == b"a b"
+    assert boundary_of(b'Multipart/Form-Data; charset=UTF-8; boundary="a b"') == b"a b"
 
 
 async def posted(live: Live, path: str, body: bytes, **headers: str) -> httpx.Response:
