@@ -173,16 +173,17 @@ class Lease:
         self._load.failures = 0
         self._load.paused_until = 0.0
 
-    def unreachable(self, now: float) -> None:
+    def unreachable(self, now: float) -> bool:
         """Note a failed connect: each one in a row doubles the pause that follows it.
 
         Those that were begun during a pause, or together with one that failed before, say nothing
-        new.
+        new. Says whether it was reachable before.
         """
         if self._paused or self._load.failures != self._failures:
-            return
+            return False
         self._load.failures += 1
         self._load.paused_until = now + _pause_seconds(self._load.failures)
+        return self._load.failures == 1
 
     def release(self) -> None:
         """Give the place back."""

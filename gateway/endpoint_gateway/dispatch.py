@@ -10,6 +10,7 @@ kills an engine must not be handed to all of them.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,8 @@ from .headers import towards_engine
 from .metrics import Metrics, Record
 from .patience import Patience
 from .upstream import Connection, Sink
+
+logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
 _MAX_ERROR_BYTES = 65536
@@ -171,8 +174,11 @@ class Dispatcher:
         """Send the request to the leased replica. Raises as Pool.request does."""
         try:
             return await self._pool.request(lease.replica, request, patience, reached=lease.reached)
-        except (ConnectFailed, EngineGone):
-            lease.unreachable(self._loop.time())
+        except (ConnectFailed, EngineGone) as error:
+            if lease.unreachable(self._loop.time()):
+                logger.warning(
+                    "%s can't be reached: %r", _authority(lease.replica), error.__cause__
+                )
             raise
 
     def answer(self, connection: Connection) -> Answer:

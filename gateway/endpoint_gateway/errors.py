@@ -13,6 +13,7 @@
     ├── RateLimited              429 with Retry-After
     ├── Unsupported              501
     ├── NoReplica                503 with Retry-After
+    ├── NotReady                 503 with Retry-After
     ├── ShuttingDown             503 with Retry-After
     ├── Overloaded               503 with Retry-After
     ├── Internal                 500
@@ -207,6 +208,12 @@ class NoReplica(GatewayError):
     def headers(self) -> Headers:
         """When to try again; a fixed guess, since nothing has measured a start here."""
         return [(b"retry-after", b"5")]
+
+
+class NotReady(NoReplica):
+    """This gateway has not heard yet which keys and endpoints there are."""
+
+    code = "gateway_not_ready"
 
 
 class ShuttingDown(NoReplica):

@@ -25,6 +25,7 @@ from .errors import (
     GatewayError,
     Internal,
     ModelNotFound,
+    NotReady,
     ShuttingDown,
     Unsupported,
 )
@@ -55,6 +56,10 @@ class Directory(Protocol):
     @property
     def keyring(self) -> Keyring:
         """The keys."""
+
+    @property
+    def ready(self) -> bool:
+        """Say whether both are known."""
 
 
 @dataclass(slots=True)
@@ -147,7 +152,9 @@ class Pipeline:
             await self._actions[target.route.kind](Call(exchange, reply, target, place))
 
     def key_of(self, call: Call) -> Key:
-        """Authenticate. Raises InvalidApiKey."""
+        """Authenticate. Raises InvalidApiKey and NotReady."""
+        if not self._directory.ready:
+            raise NotReady("The gateway has only just begun. Try again.")
         key = authenticate(call.headers, self._directory.keyring, now=time.time())
         call.record.key = call.place.owner = key.qualified_name
         return key

@@ -5,12 +5,18 @@ Called by dispatch; the only module that opens connections to engines.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
 
 from .catalog import Replica
 from .errors import BackendTimeout, ConnectFailed, ConnectionLost, EngineGone
 from .patience import TOO_LONG, Patience
 from .upstream import Connection, Limits
+
+LookUp = Callable[[str, int], Coroutine[Any, Any, Sequence[str]]]
+"""How the addresses of a name are found. Raises OSError."""
 
 
 def _unheard() -> None:
@@ -18,10 +24,16 @@ def _unheard() -> None:
 
 
 class Pool:
-    """Connections to engines: opens them, keeps those that are idle, and closes what is too old."""
+    """Connections to engines: opens them, keeps those that are idle, and closes what is too old.
 
-    def __init__(self, limits: Limits) -> None:
+    A name is looked up once at a time, however many want to connect: look-ups that hang take
+    places of which there are few, and of which the other names need one.
+    """
+
+    def __init__(self, limits: Limits, *, look_up: LookUp | None = None) -> None:
         self._limits = limits
+        self._look_up = look_up or _look_up
+        self._lookups: dict[Replica, asyncio.Task[Sequence[str]]] = {}
         self._loop = asyncio.get_running_loop()
         self._idle: defaultdict[Replica, list[Connection]] = defaultdict(list)
         self._sweeper: asyncio.TimerHandle | None = None
@@ -72,14 +84,35 @@ class Pool:
         limit = self._loop.time() + (patience.connect_seconds or self._limits.connect_seconds)
         try:
             async with asyncio.timeout_at(min(limit, patience.deadline)):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self, replica, limits=self._limits), *replica
-                )
+                connection = await self._open(replica)
         except OSError as error:  # TimeoutError is one
             if isinstance(error, TimeoutError) and patience.deadline <= limit:
                 raise BackendTimeout(TOO_LONG) from error
             raise ConnectFailed("The model's engine could not be reached.") from error
         return connection
+
+    async def _open(self, replica: Replica) -> Connection:
+        """Connect to the first address that lets us. Raises OSError."""
+        failure = OSError("the name has no address")
+        for address in await self._addresses(replica):
+            try:
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self, replica, limits=self._limits), address, replica.port
+                )
+            except OSError as error:
+                failure = error
+            else:
+                return connection
+        raise failure
+
+    async def _addresses(self, replica: Replica) -> Sequence[str]:
+        if _is_address(replica.host):
+            return (replica.host,)
+        if replica not in self._lookups:
+            task = self._loop.create_task(self._look_up(*replica))
+            self._lookups[replica] = task
+            task.add_done_callback(lambda _: self._lookups.pop(replica))
+        return await asyncio.shield(self._lookups[replica])
 
     def _take_idle(self, replica: Replica) -> Connection | None:
         idle = self._idle.get(replica)
@@ -132,3 +165,17 @@ class Pool:
             for connection in connections:
                 connection.abort()
         self._idle.clear()
+
+
+async def _look_up(host: str, port: int) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port)
+    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+@lru_cache(maxsize=4096)
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from endpoint_gateway.catalog import Replica
 from helpers.fake_vllm import (
     Connection,
     FakeVllm,
@@ -16,6 +17,7 @@ from helpers.fake_vllm import (
     captured_body,
     response,
 )
+from helpers.gateway_process import free_port
 from helpers.live_server import SECRET, endpoint, live_gateway
 
 
@@ -268,3 +270,20 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing_but_where_to_look(
         assert live.lines()[0]["error"] == "internal"
     assert answer.headers["x-request-id"] in caplog.text
     assert "AttributeError" in caplog.text
+
+
+async def test_a_gateway_that_knows_nothing_yet_calls_no_key_wrong() -> None:
+    async with live_gateway(endpoint()) as live:
+        live.directory.ready = False
+        assert told(await live.chat()) == (503, "backend_unreachable", "gateway_not_ready")
+
+
+async def test_the_log_says_once_why_a_replica_cannot_be_reached(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with live_gateway(endpoint(Replica("127.0.0.1", free_port()))) as live:
+        for _ in range(3):
+            assert (await live.chat()).status_code == 502
+    (line,) = [each.getMessage() for each in caplog.records]
+    assert line.startswith("127.0.0.1:")
+    assert "ConnectionRefusedError" in line

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from endpoint_gateway.catalog import Replica
 from endpoint_gateway.errors import BackendTimeout, ConnectFailed, ConnectionLost, EngineGone
+from endpoint_gateway.pool import Pool
 from endpoint_gateway.upstream import Limits
 from helpers.engine_client import CHUNKED, REQUEST, patience, pool_of, read, sending
 from helpers.fake_vllm import Connection, FakeVllm, answering, chunk, response
@@ -139,3 +141,33 @@ async def test_a_replica_is_known_to_be_there_before_it_answers() -> None:
         await reached.wait()
         task.cancel()
         await engine.left.acquire()
+
+
+async def test_a_name_whose_look_up_hangs_takes_one_place_however_many_ask() -> None:
+    hanging: list[str] = []
+
+    async def look_up(host: str, _port: int) -> list[str]:
+        if host == "dead.example":
+            hanging.append(host)
+            await asyncio.Event().wait()
+        return ["127.0.0.2", "127.0.0.1"]
+
+    async with FakeVllm(answering(response(b"hello"))) as engine:
+        pool = Pool(Limits(connect_seconds=0.1), look_up=look_up)
+        dead, live = Replica("dead.example", 80), Replica("live.example", engine.replica.port)
+        asked = [pool.request(dead, REQUEST, patience()) for _ in range(20)]
+        failed = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(each) for each in failed} == {ConnectFailed}
+        assert hanging == ["dead.example"]
+        assert await read(await pool.request(live, REQUEST, patience())) == b"hello"
+        pool.close()
+
+
+async def test_a_name_that_is_not_known_cannot_be_connected_to() -> None:
+    async def look_up(host: str, _port: int) -> list[str]:
+        raise OSError(f"{host} is not known")
+
+    pool = Pool(Limits(), look_up=look_up)
+    for _ in range(2):
+        with pytest.raises(ConnectFailed):
+            await pool.request(Replica("nowhere.example", 80), REQUEST, patience())
