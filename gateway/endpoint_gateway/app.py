@@ -234,15 +234,15 @@ async def _sharing(settings: Settings, metrics: Metrics) -> AsyncIterator[Shared
         return
     try:
         # not needed by others, who may not have redis-py
-        from .shared_limits import SharedLimits  # noqa: PLC0415
+        from .shared_limits import Address, SharedLimits  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
             "VLLM_ENDPOINTS_LIMITS_REDIS_URL: redis-py is missing; install "
             "vllm-endpoints[gateway,shared-limits], or leave the variable empty"
         ) from error
+    password = settings.limits_redis_password.get_secret_value() or None
     async with SharedLimits(
-        url,
-        password=settings.limits_redis_password.get_secret_value() or None,
+        Address(url, password, settings.limits_redis_ca_file),
         prefix=settings.release_namespace,
         on_change=metrics.shared_limits().set,
     ) as shared:

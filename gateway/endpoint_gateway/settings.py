@@ -124,10 +124,15 @@ class Settings(BaseModel):
     limits_redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] = Field(
         default=SecretStr(""),
         description="Redis or Valkey by which all gateways count limits together, "
-        "redis://HOST:PORT/DATABASE; empty: each counts its share",
+        "redis://[USER@]HOST:PORT/DATABASE, rediss:// with TLS; empty: each counts its share",
     )
     limits_redis_password: SecretStr = Field(
         default=SecretStr(""), description="password for it, where the URL has none"
+    )
+    limits_redis_ca_file: str = Field(
+        default="",
+        description="file with the certificates (PEM) that its own is checked with; empty: those "
+        "of the system",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log line that is written"

@@ -40,6 +40,7 @@ LEASE_SECONDS = 12.0
 """How long the places of a gateway are kept that is not heard of any more."""
 
 _TRIP_SECONDS = 0.125
+_CONNECT_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _MOST_AT_ONCE = 200
 
@@ -47,6 +48,17 @@ _SCRIPT = Path(__file__).with_name("limits.lua").read_text()
 _FAULTS = (RedisError, OSError, TimeoutError)
 
 Taken = tuple[list[Standing], str]
+
+
+class Address(NamedTuple):
+    """Where the Redis or Valkey is.
+
+    `ca_file` has the certificates (PEM) that its own is checked with; without it the system's do.
+    """
+
+    url: str
+    password: str | None = None
+    ca_file: str = ""
 
 
 class _Waiting(NamedTuple):
@@ -71,21 +83,24 @@ class SharedLimits:
 
     def __init__(
         self,
-        url: str,
+        address: Address,
         *,
-        password: str | None,
         prefix: str,
         on_change: Callable[[bool], None],
         trip_seconds: float = _TRIP_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
+        # an option that redis-py has for connections with TLS alone
+        with_tls = address.url.startswith("rediss:") and address.ca_file
+        trusted: dict[str, Any] = {"ssl_ca_certs": address.ca_file} if with_tls else {}
         self._redis = Redis.from_url(
-            url,
-            password=password,
+            address.url,
+            **trusted,
+            password=address.password,
             max_connections=1,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=trip_seconds,
-            socket_connect_timeout=trip_seconds,
+            socket_connect_timeout=_CONNECT_SECONDS,
         )
         self._script = self._redis.register_script(_SCRIPT)
         # braces: all of them are in one slot, where a server wants that of a script's keys
@@ -169,7 +184,12 @@ class SharedLimits:
             self._refuse_all()
 
     async def _go_on(self) -> None:
-        """Make one round trip after the other, until one fails, or all is told at the end."""
+        """Make one round trip after the other, until one fails, or all is told at the end.
+
+        To connect takes several of them, and nobody waits meanwhile.
+        """
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await self._redis.script_load(_SCRIPT)
         while True:
             await self._trip()
             if not self._up:

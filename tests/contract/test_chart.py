@@ -55,6 +55,7 @@ TABLE: dict[str, Values] = {
     "shared-limits": {
         "gateway.limits.redis.url": "rediss://redis.redis:6379/1",
         "gateway.limits.redis.passwordSecretRef": {"name": "redis", "key": "password"},
+        "gateway.limits.redis.caSecretRef": {"name": "redis", "key": "ca.crt"},
     },
     "without-crds": {"crds.install": False},
     "as-a-subchart": {"global": {"anything": 1}},
@@ -513,3 +514,16 @@ def test_the_password_for_shared_limits_comes_from_its_secret_alone() -> None:
     variables = {each["name"]: each for each in container(deployment)["env"]}
     given = variables["VLLM_ENDPOINTS_LIMITS_REDIS_PASSWORD"]
     assert given == {"name": given["name"], "valueFrom": {"secretKeyRef": wanted}}
+
+
+def test_the_authority_behind_shared_limits_is_where_the_gateway_looks_for_it() -> None:
+    values = {"gateway.limits.redis.caSecretRef": {"name": "redis-tls", "key": "root.pem"}}
+    deployment = pick(render(values), "Deployment", "vllm-endpoints-gateway")
+    gateway = container(deployment)
+    variables = {each["name"]: each.get("value") for each in gateway["env"]}
+    mounts = {each["name"]: each["mountPath"] for each in gateway["volumeMounts"]}
+    volumes = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["volumes"]}
+    given = variables["VLLM_ENDPOINTS_LIMITS_REDIS_CA_FILE"]
+    assert given == f"{mounts['redis-ca']}/ca.crt"
+    items = [{"key": "root.pem", "path": "ca.crt"}]
+    assert volumes["redis-ca"]["secret"] == {"secretName": "redis-tls", "items": items}

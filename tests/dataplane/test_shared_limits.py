@@ -15,11 +15,12 @@ from redis.asyncio import Redis
 from endpoint_gateway.catalog import Limits
 from endpoint_gateway.errors import RateLimited, SharedLimitsAway
 from endpoint_gateway.limits import Scope, pacing
-from endpoint_gateway.shared_limits import SharedLimits
+from endpoint_gateway.shared_limits import Address, SharedLimits
 from helpers.fake_vllm import Connection, FakeVllm, answering, captured
 from helpers.gateway_process import Running, gateway_process
 from helpers.live_server import SECRET, endpoint, key, live_gateway, raw_request
 from helpers.redis_server import RedisServer, redis_server
+from helpers.slow_path import slow_path
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,10 @@ class Sharing(SharedLimits):
 
     def __init__(self, server: RedisServer, **options: Any) -> None:
         self.states: asyncio.Queue[bool] = asyncio.Queue()
-        options = {"password": None, "prefix": "test", "trip_seconds": 5, **options}
-        super().__init__(server.url, on_change=self.states.put_nowait, **options)
+        given = {name: options.pop(name) for name in Address._fields if name in options}
+        options = {"prefix": "test", "trip_seconds": 5, **options}
+        address = Address(**{"url": server.url, **given})
+        super().__init__(address, on_change=self.states.put_nowait, **options)
 
 
 async def is_up(shared: Sharing) -> bool:
@@ -71,21 +74,21 @@ async def until_admitted(shared: SharedLimits, wanted: Scope) -> None:
     raise AssertionError("there is no room")
 
 
-async def test_a_limit_is_exact_with_two_gateways(server: RedisServer) -> None:
-    limit = 40
+async def test_a_limit_is_exact_with_three_gateways(server: RedisServer) -> None:
+    limit = 12
     keys = (key(limits=Limits(requests_per_minute=limit)),)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(FakeVllm(answering(captured("chat"))))
         lives = []
-        for _ in range(2):
+        for _ in range(3):
             shared = await stack.enter_async_context(Sharing(server))
             assert await is_up(shared)
             live = live_gateway(endpoint(engine.replica), keys=keys, shared=shared)
             lives.append(await stack.enter_async_context(live))
         asked = [live.chat() for live in lives for _ in range(limit)]
         statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
-    # none came back before the last of them was asked: that takes a second and a half
-    assert (statuses.count(200), statuses.count(429)) == (limit, limit)
+    # none came back before the last of them was asked: that takes five seconds
+    assert (statuses.count(200), statuses.count(429)) == (limit, 2 * limit)
 
 
 async def test_tokens_that_one_gateway_counts_are_missing_at_another(server: RedisServer) -> None:
@@ -242,6 +245,97 @@ async def test_the_password_can_come_beside_the_url(
             assert await is_up(shared) is works
     assert "secret" not in caplog.text
     assert "wrong" not in caplog.text.replace("WRONGPASS", "")
+
+
+@pytest.mark.parametrize(("given", "works"), [("secret", True), ("wrong", False)])
+async def test_a_user_has_a_password_too(given: str, works: bool) -> None:
+    with redis_server(user="gateways", password="secret") as server:
+        async with Sharing(server, password=given) as shared:
+            assert await is_up(shared) is works
+
+
+async def test_the_certificate_of_a_server_is_checked(caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server(tls=True) as server:
+        async with Sharing(server, ca_file=server.ca_file) as shared:
+            assert await is_up(shared)
+            assert await admitted(shared, scope(requests_per_minute=1))
+            assert not await admitted(shared, scope(requests_per_minute=1))
+        async with Sharing(server) as shared:
+            assert not await is_up(shared)
+        async with Sharing(server, ca_file="/nowhere.crt") as shared:
+            assert not await is_up(shared)
+    assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
+    assert "No such file" in caplog.text
+
+
+async def test_what_a_server_forgot_is_counted_anew(server: RedisServer) -> None:
+    few = scope(requests_per_minute=2, in_flight=2)
+    async with Sharing(server) as shared, Redis.from_url(server.url) as client:
+        assert await is_up(shared)
+        _, holder = await shared.admit((few,))
+        assert await admitted(shared, few)
+        assert not await admitted(shared, few)
+        await client.flushall()
+        shared.settle((few,), holder, tokens=0)
+        assert [await admitted(shared, few) for _ in range(3)] == [True, True, False]
+
+
+REFUSALS = {
+    "a replica": (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),
+    "a full one": (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
+    "one that is locked": (
+        ["ACL", "SETUSER", "default", "-evalsha"],
+        ["ACL", "SETUSER", "default", "+evalsha"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("begin", "end"), REFUSALS.values(), ids=REFUSALS)
+async def test_a_server_that_refuses_is_told_of_and_stops_nobody(
+    begin: list[str], end: list[str], server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = (key(limits=Limits(requests_per_minute=2)),)
+    client: Any = Redis.from_url(server.url)
+    async with (
+        client,
+        FakeVllm(answering(captured("chat"))) as engine,
+        Sharing(server) as shared,
+        live_gateway(endpoint(engine.replica), keys=keys, shared=shared) as live,
+    ):
+        assert await is_up(shared)
+        await client.execute_command(*begin)
+        try:
+            answers = [await live.chat() for _ in range(3)]
+            assert not await is_up(shared)
+        finally:
+            await client.execute_command(*end)
+        assert [each.status_code for each in answers] == [200, 200, 429]
+        assert await is_up(shared)
+        assert (await live.chat()).status_code == 200
+    assert caplog.text.count("is away") == 1
+
+
+async def test_a_server_that_takes_too_long_is_done_without(server: RedisServer) -> None:
+    async with slow_path(server.port, 0.2) as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        async with Sharing(server, url=url, trip_seconds=0.1) as shared:
+            assert not await is_up(shared)
+            with pytest.raises(SharedLimitsAway):
+                shared.admit((scope(),)).send(None)  # at once
+
+
+async def test_who_finds_no_room_in_a_slow_servers_next_answer_goes_on_without(
+    server: RedisServer,
+) -> None:
+    async with slow_path(server.port, 0.1) as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        async with Sharing(server, url=url, trip_seconds=0.8) as shared:
+            assert await is_up(shared) or await is_up(shared)
+            asked = [shared.admit((scope(requests_per_minute=9999),)) for _ in range(4000)]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+    counted = [each for each in answers if not isinstance(each, SharedLimitsAway)]
+    # 200 at a time, a tenth of a second each, for those who are still there
+    assert 200 <= len(counted) <= 2000
 
 
 async def test_a_place_is_held_over_both_gateways_until_its_client_leaves(

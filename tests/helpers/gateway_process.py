@@ -17,6 +17,7 @@ from typing import BinaryIO
 import httpx
 
 from helpers.live_server import NO_TLS, SECRET
+from helpers.mortal import ending_with_us
 
 
 def free_port() -> int:
@@ -43,7 +44,7 @@ class Running:
 
         What it wrote to standard error is in `said` then.
         """
-        status = await asyncio.to_thread(self.process.wait, timeout=10)
+        status = await asyncio.to_thread(self.process.wait, timeout=30)
         self.said = _content(self.errors)
         return status, _content(self.output)
 
@@ -87,7 +88,7 @@ def start(
     errors: BinaryIO | int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     """Start a gateway, of the code that runs the tests, with this environment and nothing else."""
-    command = [sys.executable, "-m", "endpoint_gateway", *arguments]
+    command = ending_with_us([sys.executable, "-m", "endpoint_gateway", *arguments])
     if files is not None:
         command = ["/bin/sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', *command]
     environ = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environ}

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from helpers.mortal import ending_with_us
 from helpers.release import Release, through
 
 HOST_DOMAIN: Final = "hosts.example.com"
@@ -121,7 +122,7 @@ class OperatorProcess:
         }
         with self._log.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "endpoint_operator"],
+                ending_with_us([sys.executable, "-m", "endpoint_operator"]),
                 env=variables,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -14,26 +14,38 @@ from pathlib import Path
 from hack.cluster.processes import run
 from hack.cluster.toolchain import default_root
 from helpers.gateway_process import free_port
+from helpers.mortal import ending_with_us
 
 # redis-server is a link to a program of redis-tools; the libraries are those that a small system
 # may lack
 PACKAGES = ("redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
 PROGRAM = "usr/bin/redis-check-rdb"
+CERTIFICATE, KEY = "server.crt", "server.key"
 
 
 class RedisServer:
     """A server on a port of its own, with nothing in it whenever it starts."""
 
-    def __init__(self, folder: Path, *, password: str = "", host: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, *, host: str, password: str, user: str, tls: bool) -> None:
         self._folder = folder
         self._host = host
         self._password = password
+        self._user = user
+        self._tls = tls
         self.port = free_port()
+        if tls:
+            _make_certificate(folder, host)
         self.start()
 
     @property
     def url(self) -> str:
-        return f"redis://{self._host}:{self.port}/0"
+        scheme, user = "rediss" if self._tls else "redis", f"{self._user}@" if self._user else ""
+        return f"{scheme}://{user}{self._host}:{self.port}/0"
+
+    @property
+    def ca_file(self) -> str:
+        """The authority behind its certificate."""
+        return str(self._folder / CERTIFICATE)
 
     def start(self) -> None:
         """Run it, and wait until it answers."""
@@ -42,19 +54,7 @@ class RedisServer:
         link = self._folder / "redis-server"
         link.unlink(missing_ok=True)
         link.symlink_to(program)
-        command: list[str | Path] = [
-            link,
-            "--port",
-            str(self.port),
-            "--bind",
-            self._host,
-            "--save",
-            "",
-            # which refuses strangers where there is no password
-            "--protected-mode",
-            "no",
-        ]
-        command += ["--requirepass", self._password] if self._password else []
+        command = ending_with_us([str(link), *self._options()])
         environment = {"LD_LIBRARY_PATH": libraries, "PATH": os.environ["PATH"]}
         self._process = subprocess.Popen(
             command,
@@ -68,6 +68,19 @@ class RedisServer:
             if b"Ready to accept connections" in line:
                 return
         raise AssertionError("the server did not start")
+
+    def _options(self) -> Iterator[str]:
+        # a protected one refuses strangers where there is no password
+        yield from ("--bind", self._host, "--save", "", "--protected-mode", "no")
+        if self._user:
+            yield from ("--user", self._user, "on", f">{self._password}", "~*", "&*", "+@all")
+            yield from ("--user", "default", "off")
+        elif self._password:
+            yield from ("--requirepass", self._password)
+        yield from ("--tls-port" if self._tls else "--port", str(self.port))
+        if self._tls:
+            yield from ("--port", "0", "--tls-auth-clients", "no", "--tls-ca-cert-file")
+            yield from (CERTIFICATE, "--tls-cert-file", CERTIFICATE, "--tls-key-file", KEY)
 
     def kill(self) -> None:
         """End it at once."""
@@ -87,14 +100,23 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(*, password: str = "", host: str = "127.0.0.1") -> Iterator[RedisServer]:
+def redis_server(
+    *, host: str = "127.0.0.1", password: str = "", user: str = "", tls: bool = False
+) -> Iterator[RedisServer]:
     """Run a server on an address of this machine until the end of the block."""
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder), password=password, host=host)
+        server = RedisServer(Path(folder), host=host, password=password, user=user, tls=tls)
         try:
             yield server
         finally:
             server.kill()
+
+
+def _make_certificate(folder: Path, host: str) -> None:
+    """Write a certificate that is signed by itself, and its key."""
+    names = ["-subj", "/CN=redis", "-addext", f"subjectAltName=IP:{host}"]
+    files: list[str | Path] = ["-keyout", folder / KEY, "-out", folder / CERTIFICATE]
+    run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files])
 
 
 def _program() -> tuple[Path, str]:
