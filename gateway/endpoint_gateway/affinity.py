@@ -5,6 +5,7 @@ the same first question, and questions about one text often begin with it; a sys
 all users of a model have in common, so that it tells nobody apart.
 """
 
+from collections.abc import Sequence
 from zlib import crc32
 
 import msgspec
@@ -20,19 +21,19 @@ _NONE = msgspec.Raw()
 _USER = msgspec.Raw(b'"user"')
 
 
+class _Message(msgspec.Struct, gc=False):
+    role: msgspec.Raw = _NONE
+    content: msgspec.Raw = _NONE
+
+
 class _Prompts(msgspec.Struct, gc=False):
-    messages: msgspec.Raw = _NONE
+    messages: list[_Message] = []
     prompt: msgspec.Raw = _NONE
     input: msgspec.Raw = _NONE
 
 
-class _Message(msgspec.Struct, gc=False):
-    role: msgspec.Raw = _NONE
-
-
 _prompts = msgspec.json.Decoder(_Prompts)
-_items = msgspec.json.Decoder(list[msgspec.Raw])
-_message = msgspec.json.Decoder(_Message)
+_messages = msgspec.json.Decoder(list[_Message])
 
 
 def affinity_of(body: bytes, model: str | None) -> int | None:
@@ -40,19 +41,25 @@ def affinity_of(body: bytes, model: str | None) -> int | None:
 
     `body` is valid JSON. `model` keeps adapters apart, which do not share what is cached.
     """
-    prompts = _prompts.decode(body)
-    text = bytes(prompts.messages or prompts.input or prompts.prompt)
-    if text in (b"", b"null"):
-        return None
-    is_list = text.startswith(b"[")
-    begin = _first_question(text)[:MESSAGE_BYTES] if is_list else text[:PROMPT_BYTES]
-    return crc32(begin, crc32((model or "").encode()))
+    try:
+        begin = _beginning(_prompts.decode(body))
+    except msgspec.ValidationError:
+        return None  # its engine will say what is wrong with it
+    return crc32(begin, crc32((model or "").encode())) if begin else None
 
 
-def _first_question(text: bytes) -> bytes:
-    """Return the first message of a user; the first of all where there is none."""
-    messages = [bytes(message) for message in _items.decode(text)]
-    for message in messages:
-        if message.startswith(b"{") and _message.decode(message).role == _USER:
-            return message
-    return messages[0] if messages else b""
+def _beginning(prompts: _Prompts) -> bytes:
+    if prompts.messages:
+        return _first_question(prompts.messages)
+    text = bytes(prompts.input or prompts.prompt)
+    if text == b"null":
+        return b""
+    if text.startswith(b"[{"):
+        return _first_question(_messages.decode(text))
+    return text[:PROMPT_BYTES]
+
+
+def _first_question(messages: Sequence[_Message]) -> bytes:
+    """Return what a user says first; the first of all where no user says anything."""
+    users = (message for message in messages if message.role == _USER)
+    return bytes(next(users, messages[0]).content)[:MESSAGE_BYTES]
