@@ -95,7 +95,7 @@ class FileDirectory:
             config = parse(self._path.read_text(encoding="utf-8"))
             for path in _files(config):
                 self._read_at[path] = _state(path)
-            return known(config, self._environ)
+            return known(config, self._environ, created=_seconds(self._read_at[self._path]))
         except OSError as error:
             raise SettingsError(f"{self._path}: can't be read ({error.strerror})") from error
         except UnicodeDecodeError:
@@ -114,6 +114,11 @@ def _state(path: Path) -> _State:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
+def _seconds(state: _State) -> int:
+    """Return when the file was last changed, in seconds since 1970."""
+    return state[0] // 10**9 if state else 0
+
+
 def _files(config: Config) -> Iterator[Path]:
     secrets = (each.api_key for each in config.endpoints), (each.key for each in config.keys)
     for secret in (*secrets[0], *secrets[1]):
@@ -121,17 +126,18 @@ def _files(config: Config) -> Iterator[Path]:
             yield Path(secret.value)
 
 
-def known(config: Config, environ: Mapping[str, str]) -> Known:
+def known(config: Config, environ: Mapping[str, str], *, created: int = 0) -> Known:
     """Return the catalog and the keyring of a configuration.
 
-    Raises SettingsError with a line for each contradiction, and for each secret of no use.
+    `created` is what its models say of their age, in seconds since 1970. Raises SettingsError with
+    a line for each contradiction, and for each secret of no use.
     """
     faults = list(contradictions(config))
     endpoints: list[Endpoint] = []
     keyring: dict[bytes, Key] = {}
     for number, entry in enumerate(config.endpoints):
         with _noting(faults, f"endpoints[{number}].apiKey"):
-            endpoints.append(_endpoint(entry, environ))
+            endpoints.append(_endpoint(entry, environ, created=created))
     for number, each in enumerate(config.keys):
         with _noting(faults, f"keys[{number}].key"):
             key = _key(each, environ)
@@ -152,7 +158,7 @@ def _noting(faults: list[str], path: str) -> Iterator[None]:
         faults.append(f"{path}: {error}")
 
 
-def _endpoint(entry: EndpointEntry, environ: Mapping[str, str]) -> Endpoint:
+def _endpoint(entry: EndpointEntry, environ: Mapping[str, str], *, created: int) -> Endpoint:
     access, models, adapters = entry.access, tuple(entry.models), tuple(entry.adapters)
     addresses = [urlsplit(backend) for backend in entry.backends]
     replicas = [Replica(each.hostname or "", each.port or 80) for each in addresses]
@@ -160,6 +166,7 @@ def _endpoint(entry: EndpointEntry, environ: Mapping[str, str]) -> Endpoint:
     return Endpoint(
         namespace=entry.namespace,
         name=entry.name,
+        created=created,
         served_names=models,
         adapters=tuple(Adapter(name, "") for name in adapters),
         aliases=tuple(access.aliases),

@@ -109,7 +109,7 @@ async def test_endpoints_of_a_file_are_addressed_as_in_a_cluster(tmp_path: Path)
     assert strange.status_code == 404
     listed = [[each["id"] for each in answer.json()["data"]] for answer in lists]
     assert listed == [["coder-7b", "sql", "gpt", "qwen-7b"], ["qwen-7b"]]
-    assert one.json()["id"] == "gpt"
+    assert (one.json()["id"], one.json()["created"]) == ("gpt", int(path.stat().st_mtime))
     assert unknown.json()["error"]["code"] == "model_not_found"
 
 
