@@ -12,7 +12,7 @@ from .dialects import OPENAI
 from .errors import BodyTooLarge, ClientGone, GatewayError, Headers
 from .exchange import Exchange
 from .headers import find
-from .metrics import Record
+from .record import Record
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
@@ -30,15 +30,13 @@ class Reply:
         "dialect",
         "pacing",
         "record",
-        "request_id",
         "streaming",
         "withholds_usage",
     )
 
-    def __init__(self, exchange: Exchange, *, request_id: bytes, record: Record) -> None:
+    def __init__(self, exchange: Exchange, record: Record) -> None:
         self._exchange = exchange
         self.record = record
-        self.request_id = request_id
         self.dialect = OPENAI
         self.pacing: Headers = []
         self.streaming = False
@@ -51,7 +49,7 @@ class Reply:
         self.streaming = streaming
         self.record.status = status
         headers += self.pacing
-        headers.append((b"x-request-id", self.request_id))
+        headers.append((b"x-request-id", self.record.request_id))
         self._exchange.start(status, headers, length=length)
 
     def write(self, data: bytes) -> None:

@@ -17,8 +17,6 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Protocol
 
-import msgspec
-
 from .balancer import Balancer, Credential, Lease
 from .catalog import Endpoint, Replica
 from .errors import (
@@ -31,8 +29,9 @@ from .errors import (
     NoReplica,
 )
 from .headers import towards_engine
-from .metrics import Metrics, Record
+from .metrics import Metrics
 from .patience import Patience
+from .record import Record
 from .upstream import Connection, Sink
 
 logger = logging.getLogger(__name__)
@@ -59,20 +58,32 @@ class Timeouts:
     error: float = 1.0
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
+class Request:
     """What is asked of an engine. `headers` are the client's, as they came; `body` is in pieces,
-    which may be taken away once there is an answer.
+    which may be taken away once there is an answer; one without is a GET.
 
     Requests of one `affinity` go to one replica, as far as that has room.
     """
 
-    path: str
-    headers: Headers
-    body: list[bytes | memoryview] = []
-    method: str = "POST"
-    stream: bool = False
-    request_id: bytes = b""
-    affinity: int | None = None
+    __slots__ = ("affinity", "body", "headers", "method", "path", "request_id", "stream")
+
+    def __init__(
+        self,
+        path: str,
+        headers: Headers,
+        body: list[bytes | memoryview],
+        *,
+        request_id: bytes,
+        stream: bool = False,
+        affinity: int | None = None,
+    ) -> None:
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.method = "POST" if body else "GET"
+        self.stream = stream
+        self.request_id = request_id
+        self.affinity = affinity
 
 
 class Pool(Protocol):

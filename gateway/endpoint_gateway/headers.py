@@ -6,8 +6,7 @@ disagree about where a request ends.
 """
 
 import re
-from collections.abc import Iterable
-from itertools import count
+from collections.abc import Iterable, Iterator
 from os import urandom
 
 Headers = list[tuple[bytes, bytes]]
@@ -60,8 +59,6 @@ _FOR_THOSE_BETWEEN = (
 )
 _PACING = (b"retry-after", b"ratelimit", b"x-ratelimit-")
 
-# from a place where no other gateway counts
-_serial_numbers = count(int.from_bytes(urandom(15)))
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -108,7 +105,18 @@ def request_id(headers: Headers) -> bytes:
     given = find(headers, b"x-request-id")
     if given is not None and _SANE_REQUEST_ID.fullmatch(given):
         return given
-    return b"%032x" % next(_serial_numbers)
+    return next(_request_ids)
+
+
+def _random_ids() -> Iterator[bytes]:
+    """Yield numbers of 16 bytes, which tell nobody how many there were before."""
+    while True:
+        # a call of the system for each would cost more than the rest of it
+        digits = urandom(4096).hex().encode()
+        yield from (digits[at : at + 32] for at in range(0, len(digits), 32))
+
+
+_request_ids = _random_ids()
 
 
 def media_type(headers: Headers) -> bytes:

@@ -1,6 +1,6 @@
 """What is written down of the requests: Prometheus metrics and one access-log line for each.
 
-Every layer fills in the same Record; the pipeline opens and closes it. Labels are bounded: routes
+Called by the pipeline at a request's beginning and end. Labels are bounded: routes
 are those of our table, endpoints those of the catalog, and never a text that a client chose. No
 prompt and no key is ever here.
 """
@@ -8,16 +8,14 @@ prompt and no key is ever here.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from .record import Record
 from .tally import Tally
-from .usage import Usage
-
-CLIENT_CLOSED = 499
-"""nginx's status for a client that left before its answer; it is only ever logged and counted."""
 
 MAX_LOGGED_PATH = 256
 _FLUSH_SECONDS = 0.05
@@ -26,7 +24,12 @@ _SHARED_LIMITS = "Whether the server on which gateways count limits together can
 _ERRORS = "Attempts at a replica that failed, by what went wrong."
 _RETRIES = "Attempts that were made again, on another replica."
 
-_encode = msgspec.json.Encoder().encode
+_NAMES = ("method", "path", "route", "endpoint", "key", "stream", "error")
+_LINE = (
+    b'{"time":%.3f,"log":"access","request_id":"%s",%s,"status":%d,"attempts":%d,'
+    b'"input_tokens":%s,"output_tokens":%s,"tokens_estimated":%s,'
+    b'"first_byte_ms":%s,"duration_ms":%.2f}\n'
+)
 
 
 class Metrics:
@@ -49,7 +52,7 @@ class Metrics:
         """Count a request that begins."""
         self._tally.running += 1
 
-    def end(self, record: "Record", *, now: float) -> None:
+    def end(self, record: Record, *, now: float) -> None:
         """Count a request that ended."""
         tally, route, endpoint = self._tally, record.route, record.endpoint
         tally.running -= 1
@@ -88,53 +91,6 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class Record(msgspec.Struct, gc=False):
-    """What is known of one request; times are `time.perf_counter()` seconds.
-
-    `input_bytes` is the size of what the engine reads as text.
-    """
-
-    method: str
-    path: str
-    request_id: str
-    began: float
-    route: str = "none"
-    endpoint: str = ""
-    key: str = ""
-    status: int = CLIENT_CLOSED
-    stream: bool = False
-    attempts: int = 0
-    error: str | None = None
-    first_byte: float | None = None
-    input_bytes: int = 0
-    usage: Usage | None = None
-
-    def saw_byte(self) -> None:
-        """Note the time of the first byte of the answer's body."""
-        if self.first_byte is None:
-            self.first_byte = time.perf_counter()
-
-
-class _Line(msgspec.Struct, gc=False, kw_only=True):
-    time: float
-    log: str = "access"
-    request_id: str
-    method: str
-    path: str
-    route: str
-    endpoint: str
-    key: str
-    stream: bool
-    status: int
-    error: str | None
-    attempts: int
-    input_tokens: int | None
-    output_tokens: int | None
-    tokens_estimated: bool
-    first_byte_ms: float | None
-    duration_ms: float
-
-
 class AccessLog:
     """Writes one line of JSON per request to a binary stream.
 
@@ -149,25 +105,30 @@ class AccessLog:
     def write(self, record: Record, *, now: float) -> None:
         """Write this request's line; it is out within a twentieth of a second."""
         first_byte, usage = record.first_byte, record.usage
-        line = _Line(
-            time=round(self._wall_clock(), 3),
-            request_id=record.request_id,
-            method=record.method,
-            path=record.path[:MAX_LOGGED_PATH],
-            route=record.route,
-            endpoint=record.endpoint,
-            key=record.key,
-            stream=record.stream,
-            status=record.status,
-            error=record.error,
-            attempts=record.attempts,
-            input_tokens=None if usage is None else usage.input,
-            output_tokens=None if usage is None else usage.output,
-            tokens_estimated=usage is not None and usage.estimated,
-            first_byte_ms=None if first_byte is None else _ms(first_byte - record.began),
-            duration_ms=_ms(now - record.began),
+        about = _about(
+            record.method,
+            record.path[:MAX_LOGGED_PATH],
+            record.route,
+            record.endpoint,
+            record.key,
+            record.stream,
+            record.error,
         )
-        self._stream.write(_encode(line) + b"\n")
+        self._stream.write(
+            _LINE
+            % (
+                self._wall_clock(),
+                record.request_id,
+                about,
+                record.status,
+                record.attempts,
+                b"null" if usage is None else b"%d" % usage.input,
+                b"null" if usage is None else b"%d" % usage.output,
+                b"true" if usage is not None and usage.estimated else b"false",
+                b"null" if first_byte is None else b"%.2f" % ((first_byte - record.began) * 1000),
+                (now - record.began) * 1000,
+            )
+        )
         if not self._unflushed:
             self._unflushed = True
             asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush)
@@ -177,5 +138,7 @@ class AccessLog:
         self._stream.flush()
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 2)
+@lru_cache(maxsize=4096)
+def _about(*values: object) -> bytes:
+    """Return the members of a line that are the same for many requests."""
+    return msgspec.json.encode(dict(zip(_NAMES, values, strict=True)))[1:-1]

@@ -4,8 +4,6 @@ Made by dispatch, obeyed by pool while it connects and by upstream's timer from 
 times are the event loop's, in seconds, and are given. Refuses to watch a clock itself.
 """
 
-import msgspec
-
 from .errors import BackendTimeout
 
 TOO_LONG = "The answer took longer than is allowed in total."
@@ -13,17 +11,27 @@ _NOT_BEGUN = "The model's engine did not begin to answer in time."
 _FELL_SILENT = "The model's engine fell silent in the middle of its answer."
 
 
-class Patience(msgspec.Struct, frozen=True, gc=False):
+class Patience:
     """How long one request may take. `deadline` is in the loop's time and covers everything.
 
     `first_byte_seconds` and `idle_seconds` are None except for streams: until the first byte of
     the body, and between two of them. `connect_seconds` None leaves the pool's own limit.
     """
 
-    deadline: float
-    first_byte_seconds: float | None = None
-    idle_seconds: float | None = None
-    connect_seconds: float | None = None
+    __slots__ = ("connect_seconds", "deadline", "first_byte_seconds", "idle_seconds")
+
+    def __init__(
+        self,
+        deadline: float,
+        first_byte_seconds: float | None = None,
+        idle_seconds: float | None = None,
+        *,
+        connect_seconds: float | None = None,
+    ) -> None:
+        self.deadline = deadline
+        self.first_byte_seconds = first_byte_seconds
+        self.idle_seconds = idle_seconds
+        self.connect_seconds = connect_seconds
 
     def due(self, *, began: float, silent_since: float | None) -> float:
         """Return the time at which patience ends as things stand.

@@ -34,8 +34,9 @@ from .forms import boundary_of, peek_form, with_model
 from .headers import Headers, request_id
 from .headers import find as find_header
 from .limiter import Admission, Limiter
-from .metrics import AccessLog, Metrics, Record
+from .metrics import AccessLog, Metrics
 from .peek import peek, state_asked_for
+from .record import Record
 from .relay import read_whole, relay
 from .rewriting import rewrite
 from .room import FREE_BYTES, Place, Room
@@ -115,12 +116,10 @@ class Pipeline:
     async def run(self, exchange: Exchange) -> None:
         """See that a request is answered, and write down how it went."""
         identity = request_id(exchange.headers)
-        record = Record(
-            exchange.method, exchange.path, identity.decode("ascii"), time.perf_counter()
-        )
+        record = Record(exchange.method, exchange.path, identity, time.perf_counter())
         self._metrics.begin()
         try:
-            await self._answered(exchange, Reply(exchange, request_id=identity, record=record))
+            await self._answered(exchange, Reply(exchange, record))
         except ClientGone:
             record.error = "client_gone"
         finally:
@@ -141,7 +140,7 @@ class Pipeline:
             raise
         except Exception:
             # the inner shell: a fault of ours is answered, and told to those who can mend it
-            logger.exception("request %s failed", reply.record.request_id)
+            logger.exception("request %s failed", reply.record.request_id.decode("ascii"))
             reply.fail(Internal("The gateway failed. The request id tells its log."))
 
     async def _act(self, exchange: Exchange, reply: Reply) -> None:
@@ -293,14 +292,14 @@ def _request(
 ) -> Request:
     call.record.stream = stream
     return Request(
-        path=call.target.route.path,
-        headers=call.headers,
-        body=body,
+        call.target.route.path,
+        call.headers,
+        body,
         stream=stream,
-        request_id=call.reply.request_id,
+        request_id=call.record.request_id,
         affinity=affinity,
     )
 
 
 def _list_request(call: Call) -> Request:
-    return Request(path="/v1/models", method="GET", headers=[], request_id=call.reply.request_id)
+    return Request("/v1/models", [], [], request_id=call.record.request_id)

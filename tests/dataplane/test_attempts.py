@@ -6,21 +6,24 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
-from msgspec.structs import replace
 
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Replica
 from endpoint_gateway.catalog import Timeouts as OwnTimeouts
 from endpoint_gateway.dispatch import Dispatcher, Pool, Request, Timeouts
 from endpoint_gateway.errors import ConnectFailed
-from endpoint_gateway.metrics import Metrics, Record
+from endpoint_gateway.metrics import Metrics
 from endpoint_gateway.patience import Patience
+from endpoint_gateway.record import Record
 from endpoint_gateway.upstream import Connection as Upstream
 from helpers.engine_client import pool_of
 from helpers.fake_vllm import Connection, FakeVllm, response
 from helpers.live_server import endpoint
 
-REQUEST = Request(path="/v1/chat/completions", headers=[])
+REQUEST, STREAM = (
+    Request("/v1/chat/completions", [], [b"{}"], request_id=b"1", stream=stream)
+    for stream in (False, True)
+)
 A, B, C = Replica("a", 1), Replica("b", 1), Replica("c", 1)
 
 
@@ -30,7 +33,7 @@ def dispatcher(pool: Pool, *, error: float = 1.0) -> Dispatcher:
 
 
 def record() -> Record:
-    return Record("POST", REQUEST.path, "1", 0.0)
+    return Record("POST", REQUEST.path, b"1", 0.0)
 
 
 # ruff: noqa: ARG002 - the signature is Pool's
@@ -61,8 +64,8 @@ async def test_all_attempts_together_have_one_deadline() -> None:
 
 
 async def test_only_streams_have_limits_between_their_beginning_and_their_end() -> None:
-    asking, streaming = dispatcher(Refused()), replace(REQUEST, stream=True)
-    whole, stream = asking.patience(endpoint(), REQUEST), asking.patience(endpoint(), streaming)
+    asking = dispatcher(Refused())
+    whole, stream = asking.patience(endpoint(), REQUEST), asking.patience(endpoint(), STREAM)
     assert (whole.first_byte_seconds, whole.idle_seconds) == (None, None)
     assert (stream.first_byte_seconds, stream.idle_seconds) == (2.0, 3.0)
 
@@ -70,7 +73,7 @@ async def test_only_streams_have_limits_between_their_beginning_and_their_end() 
 async def test_an_endpoints_own_limits_on_time_come_before_the_gateways() -> None:
     own = OwnTimeouts(connect=0.5, first_byte=20.0, total=40.0)
     now = asyncio.get_running_loop().time()
-    patience = dispatcher(Refused()).patience(endpoint(timeouts=own), replace(REQUEST, stream=True))
+    patience = dispatcher(Refused()).patience(endpoint(timeouts=own), STREAM)
     assert patience.connect_seconds == 0.5
     assert (patience.first_byte_seconds, patience.idle_seconds) == (20.0, 3.0)
     assert patience.deadline - now == pytest.approx(40, abs=1)
