@@ -6,6 +6,7 @@ an error is an event of the stream, or a connection that ends early.
 
 import asyncio
 from collections.abc import Callable
+from io import BytesIO
 from types import TracebackType
 
 from .dialects import OPENAI
@@ -107,13 +108,13 @@ async def read_body(exchange: Exchange, *, limit: int) -> bytes:
     body = await exchange.read()
     if exchange.is_complete and len(body) <= limit:
         return body
-    pieces, size = [body], len(body)
-    while size <= limit and (piece := await exchange.read()):
-        pieces.append(piece)
-        size += len(piece)
-    if size > limit:
+    # pieces that are joined in the end would take twice the memory, and leave it in pieces
+    whole = BytesIO()
+    while whole.write(body) and whole.tell() <= limit:
+        body = await exchange.read()
+    if whole.tell() > limit:
         raise too_large(limit)
-    return b"".join(pieces)
+    return whole.getvalue()
 
 
 def expected_size(exchange: Exchange, limit: int) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
+from endpoint_gateway.client import read_body
 from endpoint_gateway.errors import Overloaded
+from endpoint_gateway.exchange import Exchange
 from endpoint_gateway.room import FREE_BYTES, Place, Room
 from helpers.fake_vllm import Connection, FakeVllm, captured, response
 from helpers.live_server import endpoint, key, live_gateway
@@ -145,6 +148,38 @@ async def test_a_large_body_waits_unread_until_an_answer_has_begun_and_a_small_o
         answer.set()
         assert [(await each).status_code for each in (first, second)] == [200, 200]
         assert live.gateway.room.taken == 0
+
+
+class Wire:
+    """A connection that nothing is to be seen of."""
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def hold_reading(self) -> None:
+        pass
+
+    def go_on_reading(self) -> None:
+        pass
+
+    def answered(self, exchange: Exchange) -> None:
+        pass
+
+
+async def test_a_large_body_is_held_once_while_it_comes() -> None:
+    exchange = Exchange(Wire(), method="POST", path="/", headers=[], version="1.1", keep_alive=True)
+    tracemalloc.start()
+    try:
+        reading = asyncio.create_task(read_body(exchange, limit=8 << 20))
+        for _ in range(64):
+            exchange.take_body(b"x".ljust(65536))
+            await asyncio.sleep(0)
+        exchange.complete()
+        body = await reading
+        assert len(body) == 4 << 20
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 async def test_neither_a_wrong_key_nor_a_body_too_large_takes_room() -> None:
