@@ -212,11 +212,13 @@ async def _serve(
     settings: Settings, directory: Directory, balancer: Balancer, *, metrics: Metrics
 ) -> None:
     async with _sharing(settings, metrics) as shared:
-        with _buffered_stdout() as log:
-            gateway = build(
-                settings, directory, balancer=balancer, metrics=metrics, log=log, shared=shared
-            )
-            await _serve_gateway(settings, gateway)
+        log = _buffered_stdout()
+        gateway = build(
+            settings, directory, balancer=balancer, metrics=metrics, log=log, shared=shared
+        )
+        await _serve_gateway(settings, gateway)
+        # not closed: what is flushed every now and then may be so once more
+        log.flush()
     gateway.pool.close()
 
 
