@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -44,6 +46,7 @@ OUR_WRITES: Final = re.compile(
 class ControlPlane:
     """A started control plane."""
 
+    name: str
     kubeconfig: Path
     kubectl_program: Path
 
@@ -54,13 +57,23 @@ class ControlPlane:
             command, input=stdin, capture_output=True, text=True, check=False, timeout=60
         )
 
+    def kill_api(self) -> None:
+        """End the API server at once."""
+        record = self.kubeconfig.parent / "run" / "apiserver.pid"
+        os.kill(int(record.read_text().split()[0]), signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """Start what does not run any more, and wait until it is ready."""
+        _hack(self.name, "up", "--no-node")
+
 
 @contextlib.contextmanager
 def control_plane(name: str) -> Iterator[ControlPlane]:
     """Start a control plane of our own, and leave no trace of it. Fails if it is not compiled."""
     try:
         _hack(name, "up", "--no-node")
-        yield ControlPlane(Path(_hack(name, "kubeconfig")), Path(_hack(name, "which", "kubectl")))
+        kubeconfig, kubectl = _hack(name, "kubeconfig"), _hack(name, "which", "kubectl")
+        yield ControlPlane(name, Path(kubeconfig), Path(kubectl))
     finally:
         _hack(name, "down")
 

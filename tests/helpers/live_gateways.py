@@ -32,24 +32,24 @@ class Fleet:
         self, cluster: LiveCluster, stack: AsyncExitStack, environ: dict[str, str]
     ) -> None:
         self.gateways: list[Running] = []
+        self.urls: list[str] = []
+        self.engines: list[FakeVllm] = []
         self._cluster = cluster
         self._stack = stack
         self._environ = environ
-
-    @property
-    def urls(self) -> list[str]:
-        """Where the gateways are."""
-        return [str(each.client.base_url) for each in self.gateways]
 
     async def start(self) -> Running:
         """Start another gateway, and wait until it is ready."""
         running = await self._stack.enter_async_context(gateway_process(self._environ))
         self.gateways.append(running)
+        self.urls.append(str(running.client.base_url))
         return running
 
     async def engine(self, script: Script) -> FakeVllm:
         """Start an engine, of which the cluster is still to be told."""
-        return await self._stack.enter_async_context(FakeVllm(script, host=outward()))
+        engine = await self._stack.enter_async_context(FakeVllm(script, host=outward()))
+        self.engines.append(engine)
+        return engine
 
     async def tell(
         self, namespace: str, endpoint: str, engine: FakeVllm, conditions: Object = READY
@@ -98,7 +98,7 @@ class Fleet:
         """Wait until every gateway answers a question like this."""
 
         async def ask() -> bool:
-            return [each[0] for each in await self.answers(question)] == [status] * len(self.urls)
+            return {each[0] for each in await self.answers(question)} == {status}
 
         await self._cluster.until(ask, what=f"{status} to {question}")
 
