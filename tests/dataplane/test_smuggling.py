@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from helpers.fake_vllm import FakeVllm, answering, captured
-from helpers.live_server import Live, endpoint, live_gateway
+from helpers.live_server import SECRET, Live, endpoint, live_gateway
 from helpers.smuggling import CORPUS, LAST
 
 
@@ -31,4 +31,6 @@ async def test_no_request_is_found_inside_another_one(sent: bytes) -> None:
         accepted = [line for line in live.lines() if line["attempts"]]
     assert len(engine.requests) == len(accepted) <= 1
     assert [each.json["prompt"] for each in engine.requests] == ["outer"] * len(accepted)
+    assert all(each.head.count(b"authorization:") == 1 for each in engine.requests)
+    assert not any(SECRET.encode() in each.head for each in engine.requests)
     assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 4"))

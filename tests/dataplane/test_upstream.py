@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
-from endpoint_gateway.errors import BackendTimeout, BadAnswer, ConnectionLost
+from endpoint_gateway.errors import BackendFailed, BackendTimeout, BadAnswer, ConnectionLost
 from helpers.engine_client import CHUNKED, REQUEST, patience, pool_of, read, sending
 from helpers.fake_vllm import Connection, FakeVllm, Script, chunk, response, until_it_stops
 
@@ -113,6 +117,49 @@ async def test_what_is_no_answer_is_refused_and_its_connection_closed(answer: by
         with pytest.raises(BadAnswer):
             await read(await pool.request(engine.replica, REQUEST, patience()))
         await engine.left.acquire()
+
+
+PIECES = (
+    *(
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\0",
+        b" ",
+        b":",
+        b"\xff",
+        b"0\r\n\r\n",
+        b"HTTP/1.0",
+        b"x:\r\n" * 300,
+    ),
+    *(b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n", b"transfer-encoding: gzip\r\n"),
+    *(b"connection: close\r\n", b"upgrade: h2c\r\n", b"f" * 17, b"HTTP/1.1 103 X\r\na: b\r\n\r\n"),
+)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[bytes]:
+    """Write an answer in which something was put in or left out, in pieces."""
+    sent = draw(st.sampled_from([answer for answer, _, _ in ANSWERS.values()]))
+    for _ in range(draw(st.integers(0, 3))):
+        at, length = draw(st.integers(0, len(sent))), draw(st.integers(0, 10))
+        sent = sent[:at] + draw(st.sampled_from([b"", *PIECES])) + sent[at + length :]
+    cuts = sorted({0, len(sent), *draw(st.lists(st.integers(0, len(sent)), max_size=6))})
+    return [sent[begin:end] for begin, end in pairwise(cuts)]
+
+
+async def what_comes_of(pieces: list[bytes]) -> tuple[int, bytes] | None:
+    try:
+        return await asked(sending(*pieces, close=True))
+    except BackendFailed:
+        return None
+
+
+@given(answers())
+def test_whatever_an_engine_sends_is_an_answer_or_a_failure(pieces: list[bytes]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        answer = runner.run(what_comes_of(pieces))
+    assert answer is None or (200 <= answer[0] < 600 and len(answer[1]) <= sum(map(len, pieces)))
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
