@@ -21,7 +21,7 @@ N ?= 1000 2000
 IDLE ?= 60
 EDITS ?= 200
 ROUNDS ?= 2
-# of `make bench-gateway`; --help lists them
+# of `make bench-gateway` and `make bench-prefix`; --help lists them
 FLAGS ?=
 
 .PHONY: help
@@ -129,6 +129,10 @@ bench-operator: $(ENVIRONMENT) ## our operator beside one in Go, half an hour (N
 .PHONY: bench-gateway
 bench-gateway: $(ENVIRONMENT) $(COMPILED) ## our gateway beside nginx, one in Go, vllm-router and LiteLLM, 20 minutes (FLAGS="--quick --only gateway,nginx")
 	@PYTHONPATH=$(CURDIR)/.compiled:tests $(BIN)/python -m bench.gateway $(FLAGS)
+
+.PHONY: bench-prefix
+bench-prefix: $(ENVIRONMENT) ## what real vLLM's prefix caches find, by how requests are spread, 10 minutes (FLAGS="--rounds 1")
+	@PYTHONPATH=tests $(BIN)/python -m bench.prefix $(FLAGS)
 
 .PHONY: clean
 clean: ## remove what was made here; the caches outside the clone stay
