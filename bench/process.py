@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from hack.cluster.processes import ClusterError
+import httpx
+
+from hack.cluster.processes import ClusterError, wait_until
 
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS: Final = 30
@@ -58,6 +60,18 @@ class Process:
         """Raise ClusterError with the end of its log if it has ended by itself."""
         if self._child is not None and self._child.poll() is not None:
             raise ClusterError(f"{self._command[0]} ended:\n{self.tail()}")
+
+    def wait_until_answered(self, url: str, *, timeout_seconds: float) -> None:
+        """Wait until it answers there with a success. Raises ClusterError if it ends or doesn't."""
+
+        def answers() -> bool:
+            self.check()
+            try:
+                return httpx.get(url, trust_env=False).is_success
+            except httpx.TransportError:
+                return False
+
+        wait_until(self._command[0], answers, timeout_seconds=timeout_seconds)
 
     def tail(self) -> str:
         """Return the end of its log, of long lines the beginning."""

@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import httpx
-
 from bench.prefix.conversations import Plan, talk
 from bench.prefix.engines import MODEL, Counters, Engine, engines
 from bench.process import Process
-from hack.cluster.processes import MARK, end, marked, wait_until
+from hack.cluster.processes import MARK, end, marked
 from hack.cluster.progress import step
 from hack.cluster.toolchain import Cache
 from helpers.operator_process import free_port
@@ -100,6 +98,7 @@ def _gateways(running: Sequence[Engine], folder: Path) -> Iterator[Sequence[str]
     endpoints = [
         {
             "name": name,
+            "namespace": name,  # in one namespace only one could have the model's name
             "models": [MODEL],
             "backends": backends,
             "access": {"loadBalancing": {"strategy": strategy}},
@@ -110,12 +109,13 @@ def _gateways(running: Sequence[Engine], folder: Path) -> Iterator[Sequence[str]
     config.write_text(json.dumps({"endpoints": endpoints, "keys": [{"name": "b", "key": KEY}]}))
     ports = [free_port() for _ in range(_GATEWAYS)]
     with ExitStack() as stack:
-        for port in ports:
-            process = _gateway(port, config)
+        processes = [_gateway(port, config) for port in ports]
+        for process in processes:
             stack.callback(process.stop)
             process.start()
         urls = [f"http://127.0.0.1:{port}" for port in ports]
-        wait_until("the gateways", lambda: all(map(_is_ready, urls)), timeout_seconds=30)
+        for process, url in zip(processes, urls, strict=True):
+            process.wait_until_answered(f"{url}/readyz", timeout_seconds=30)
         yield urls
 
 
@@ -128,10 +128,3 @@ def _gateway(port: int, config: Path) -> Process:
         MARK: str(config.parent),
     }
     return Process(command, environment=environment, log=config.parent / f"gateway-{port}.log")
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", trust_env=False).is_success
-    except httpx.TransportError:
-        return False

@@ -17,15 +17,15 @@ from typing import Final
 import httpx
 
 from bench.process import Process
-from hack.cluster.processes import MARK, ClusterError, run, wait_until
+from hack.cluster.processes import MARK, ClusterError, run
 from hack.cluster.progress import step
 from hack.cluster.toolchain import Cache
 from helpers.operator_process import free_port
 from helpers.tree import ROOT
 
 MODEL: Final = "tiny"
-KV_CACHE_BYTES: Final = 16 * 2**20
-"""512 bytes for each token of the model: 32,768 tokens, a half of what a round asks about."""
+BLOCKS, BLOCK_TOKENS = 2048, 32
+"""The size of a prefix cache: 65,536 tokens, about a half of what is said in a round."""
 
 LONGEST_CONTEXT: Final = 2048
 _SOURCES: Final = ROOT / "hack" / "engine"
@@ -88,13 +88,14 @@ def engines(cache: Cache, folder: Path, *, number: int) -> Iterator[Sequence[Eng
     program = environment(cache)
     ports = [free_port() for _ in range(number)]
     processes = [_process(program, port, folder) for port in ports]
+    running = [Engine(f"http://127.0.0.1:{port}") for port in ports]
     try:
         for process in processes:
             process.start()
         with step(f"{number} vLLMs", expect="a minute or two"):
-            for process, port in zip(processes, ports, strict=True):
-                _wait(process, port)
-        yield [Engine(f"http://127.0.0.1:{port}") for port in ports]
+            for process, engine in zip(processes, running, strict=True):
+                process.wait_until_answered(f"{engine.url}/health", timeout_seconds=_START_SECONDS)
+        yield running
     finally:
         for process in processes:
             process.stop()
@@ -108,8 +109,8 @@ def _process(program: Path, port: int, folder: Path) -> Process:
         "max-model-len": LONGEST_CONTEXT,
         "max-num-seqs": 16,
         "dtype": "float32",
-        "kv-cache-memory-bytes": KV_CACHE_BYTES,
-        "block-size": 32,
+        "block-size": BLOCK_TOKENS,
+        "num-gpu-blocks-override": BLOCKS,  # also where there is no GPU
     }
     command = [str(program / "bin/vllm"), "serve", str(program / "models" / MODEL)]
     command += ["--enforce-eager", "--enable-prefix-caching"]
@@ -117,17 +118,6 @@ def _process(program: Path, port: int, folder: Path) -> Process:
     path = f"{program / 'bin'}:/usr/local/bin:/usr/bin:/bin"
     environment = {**_ENVIRONMENT, "PATH": path, "HOME": str(folder), MARK: str(folder)}
     return Process(command, environment=environment, log=folder / f"engine-{port}.log")
-
-
-def _wait(process: Process, port: int) -> None:
-    def answers() -> bool:
-        process.check()
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
-
-    wait_until("vLLM", answers, timeout_seconds=_START_SECONDS, every_seconds=0.5)
 
 
 def environment(cache: Cache) -> Path:

@@ -15,7 +15,9 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 Credential = bytes | None
 MOST_LOAD = 1.25
-_LITTLE = 4
+_LITTLE = 8
+"""So many at once take an engine hardly longer than one; a prompt to compute anew does."""
+
 _64_BITS = (1 << 64) - 1
 _MOST_DOUBLINGS = 16
 """Far past the longest pause, and far from what a float can't hold."""

@@ -138,12 +138,18 @@ def test_a_replica_that_goes_moves_only_what_it_had() -> None:
 def test_who_has_more_than_a_quarter_above_its_share_is_passed_over() -> None:
     home = near([A, B, C], 1)
     assert home is not None
-    assert near([A, B, C], 1, **{home.host: Load(3)}) == home
     busy = {"a": Load(20), "b": Load(20), "c": Load(20)}
     assert near([A, B, C], 1, **busy) == home
     other = near([A, B, C], 1, **(busy | {home.host: Load(30)}))
     assert other not in (home, None)
     assert other == near([each for each in (A, B, C) if each != home], 1)
+
+
+def test_eight_requests_are_never_too_many() -> None:
+    home = near([A, B, C], 1)
+    assert home is not None
+    assert near([A, B, C], 1, **{home.host: Load(7)}) == home
+    assert near([A, B, C], 1, **{home.host: Load(8)}) != home
 
 
 def test_one_question_of_all_loads_nobody_far_above_the_rest() -> None:
