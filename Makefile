@@ -131,7 +131,7 @@ bench-gateway: $(ENVIRONMENT) $(COMPILED) ## our gateway beside nginx, one in Go
 	@PYTHONPATH=$(CURDIR)/.compiled:tests $(BIN)/python -m bench.gateway $(FLAGS)
 
 .PHONY: bench-prefix
-bench-prefix: $(ENVIRONMENT) ## what real vLLM's prefix caches find, by how requests are spread, 10 minutes (FLAGS="--rounds 1")
+bench-prefix: $(ENVIRONMENT) ## what real vLLM's prefix caches find, by how requests are spread, 8 minutes (FLAGS="--rounds 1")
 	@PYTHONPATH=tests $(BIN)/python -m bench.prefix $(FLAGS)
 
 .PHONY: clean

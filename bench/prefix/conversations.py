@@ -70,7 +70,7 @@ async def talk(plan: Plan, address: Callable[[], str], *, seed: int, key: str) -
     places = asyncio.Semaphore(plan.at_a_time)
     headers = {"authorization": f"Bearer {key}"}
     took: list[float] = []
-    async with httpx.AsyncClient(headers=headers, timeout=120, trust_env=False) as client:
+    async with httpx.AsyncClient(headers=headers, timeout=300, trust_env=False) as client:
         for _ in range(plan.turns):
             order.shuffle(everybody)
             turns = (_turn(client, address, each, places=places) for each in everybody)
