@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from endpoint_gateway.catalog import Adapter, Endpoint
-from endpoint_gateway.errors import UnknownUrl
+from endpoint_gateway.errors import MethodNotAllowed, UnknownUrl
 from endpoint_gateway.routes import Kind, Target, find
 from helpers.fake_vllm import FakeVllm, answering, captured, response
 from helpers.live_server import SECRET, endpoint, live_gateway
@@ -215,3 +217,17 @@ async def test_an_error_of_messages_is_told_as_anthropic_tells_it() -> None:
         "type": "error",
         "error": {"type": "authentication_error", "message": "Incorrect API key provided."},
     }
+
+
+SEGMENTS = ["v1", "v2", "openai", "chat", "completions", "rerank", "models", "qwen", "team-a.qwen"]
+ODD_SEGMENTS = ["", ".", "..", "%2f", "\0", "é", "v1/", "metrics", "load_lora_adapter", "?x", "#"]
+
+
+@given(st.sampled_from(["GET", "POST"]), st.lists(st.sampled_from(SEGMENTS + ODD_SEGMENTS)))
+def test_no_path_of_a_client_becomes_one_of_an_engine(method: str, segments: list[str]) -> None:
+    try:
+        target = find(method, "/" + "/".join(segments))
+    except (UnknownUrl, MethodNotAllowed):
+        return
+    path = target.route.path
+    assert path in {"", "/v1/models", "/v1/chat/completions", "/v1/completions", "/rerank"}
