@@ -28,6 +28,8 @@ _SINGLE = frozenset({"model", "stream", "stream_options"})
 _OURS = re.compile(rb'"(model|stream|stream_options)"[ \t\r\n]*:')
 # an escape that stands for a letter or for "_", with which a key can be spelt in a second way
 _SPELT_OUT = re.compile(rb"\\u00[567]")
+# to read so much once more costs less than to cut something out of it
+_SMALL_BYTES = 4096
 # "stream_options" with each of its letters as an escape
 _LONGEST_SPELLING = 2 + 6 * 14
 
@@ -97,7 +99,7 @@ def peek(body: bytes) -> Peeked:
     decoded = _decode(body)
     if decoded.model is not None and len(decoded.model) > MAX_MODEL_LETTERS:
         raise InvalidRequest(f"`model` is over {MAX_MODEL_LETTERS} characters long.", param="model")
-    outline = _outline(body, decoded)
+    outline = _outline(body, decoded) if len(body) > _SMALL_BYTES else _Outline(body)
     if is_plain(outline.text):
         span = outline.span_of_model() if decoded.model is not None else None
     else:

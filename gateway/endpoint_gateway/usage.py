@@ -97,19 +97,17 @@ def _read(event: Content | None) -> Usage | None:
 
 
 def _usage(told: _Told) -> Usage | None:
-    numbers = next(
-        (each.usage for each in (told, told.response, told.message) if each and each.usage), None
-    )
-    if numbers is None:
+    part = told if told.usage else told.response or told.message
+    if part is None or part.usage is None:
         return None
-    output = _first(numbers.completion_tokens, numbers.output_tokens)
-    known_input = _first(numbers.prompt_tokens, numbers.input_tokens)
+    numbers = part.usage
+    output, known_input = numbers.completion_tokens, numbers.prompt_tokens
+    if output is None:
+        output = numbers.output_tokens
+    if known_input is None:
+        known_input = numbers.input_tokens
     if known_input is None and output is None and numbers.total_tokens is None:
         return None
     if known_input is None:
         known_input = (numbers.total_tokens or 0) - (output or 0)
     return Usage(max(0, known_input), max(0, output or 0))
-
-
-def _first(*numbers: int | None) -> int | None:
-    return next((number for number in numbers if number is not None), None)
