@@ -239,8 +239,8 @@ async def _sharing(settings: Settings, metrics: Metrics) -> AsyncIterator[Shared
         from .shared_limits import Address, SharedLimits  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
-            "VLLM_ENDPOINTS_LIMITS_REDIS_URL: redis-py is missing; install "
-            "vllm-endpoints[gateway,shared-limits], or leave the variable empty"
+            "VLLM_ENDPOINTS_LIMITS_REDIS_URL: redis-py is missing; run pip install "
+            "'.[gateway,shared-limits]' in a checkout, or leave the variable empty"
         ) from error
     password = settings.limits_redis_password.get_secret_value() or None
     async with SharedLimits(

@@ -131,11 +131,18 @@ def find(method: str, path: str) -> Target:
     """Return what this path means. Raises UnknownUrl and MethodNotAllowed."""
     target = _SHARED.get(path) or _find_slowly(path)
     if target is None:
-        raise UnknownUrl(f"There is nothing at {path[:200]}. See GET /v1/models for a start.")
+        raise UnknownUrl(f"There is nothing at {path[:200]}. {_advice(path)}")
     allowed = target.route.method
     if allowed is not None and method != allowed:
         raise MethodNotAllowed(method, allowed=allowed)
     return target
+
+
+def _advice(path: str) -> str:
+    # a base URL without its /v1, or with one that the client adds itself
+    if path in _BELOW_V1 or "/v1/v1/" in path:
+        return "OpenAI's clients need a base URL that ends in /v1, Anthropic's one that does not."
+    return "See GET /v1/models for a start."
 
 
 def _find_slowly(path: str) -> Target | None:
@@ -146,6 +153,8 @@ def _find_slowly(path: str) -> Target | None:
         openai, slash, rest = rest.partition("/")
         found = _below(rest) if slash and openai == "openai" and segment else None
         return found and replace(found, segment=segment, by_id=True)
+    if path in _BELOW_V1:
+        return None  # no endpoint has such a name
     segment, slash, rest = path[1:].partition("/")
     found = _below(rest) if slash and segment else None
     return found and replace(found, segment=segment)

@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+import yaml
 
 from helpers.fake_vllm import FakeVllm, as_captured
 from helpers.live_server import SECRET, Live, endpoint, live_gateway
@@ -18,7 +19,10 @@ from helpers.node import run_node
 from helpers.tree import ROOT
 
 PAGE = (ROOT / "docs" / "migration.md").read_text()
-MODEL = "Qwen/Qwen2.5-7B-Instruct"
+(OBJECT,) = yaml.safe_load_all(
+    re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[0]
+)
+MODEL = OBJECT["spec"]["model"]["servedNames"][0]
 CHAT = "/v1/chat/completions"
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 
@@ -31,9 +35,17 @@ async def engine() -> AsyncIterator[FakeVllm]:
 
 @pytest.fixture
 async def live(engine: FakeVllm) -> AsyncIterator[Live]:
-    # the page's own host for the endpoint is this one (see `here`)
-    names = {"served_names": (MODEL,), "hosts": ("localhost",), "aliases": ("gpt-4o-mini",)}
-    async with live_gateway(endpoint(engine.replica, **names)) as live:
+    spec = OBJECT["spec"]
+    qwen = endpoint(
+        engine.replica,
+        **OBJECT["metadata"],
+        served_names=tuple(spec["model"]["servedNames"]),
+        aliases=tuple(spec["access"]["aliases"]),
+        # the page's own host for the endpoint is this one (see `here`)
+        hosts=("localhost",),
+    )
+    embed = endpoint(engine.replica, name="embed", served_names=("bge-m3",))
+    async with live_gateway(qwen, embed) as live:
         yield live
 
 
@@ -90,6 +102,8 @@ SAID = {"openai": "\n" * 9, "langchain": "64\n", "anthropic": "\n" * 9}
 async def test_its_python_runs(live: Live, name: str) -> None:
     assert f"from {name}" in PROGRAMS[name]
     assert await printed(sys.executable, "-c", here(PROGRAMS[name], live)) == SAID[name]
+    embeds = name == "langchain"
+    assert live.lines()[-1]["endpoint"] == ("team-a/embed" if embeds else "team-a/qwen")
 
 
 async def test_its_javascript_runs(live: Live) -> None:
@@ -118,7 +132,7 @@ def test_its_options_are_vllms() -> None:
     assert {"max-model-len", "tool-call-parser"} <= shown
     assert shown - OPTIONS == set()
     flags = set(re.findall(r"`--([a-z-]+)`", settings)) - {"gpus"}  # Docker's
-    assert flags - OPTIONS - {"config"} == set()
+    assert flags - OPTIONS == {"task"}
 
 
 def test_its_fields_are_those_of_the_api() -> None:

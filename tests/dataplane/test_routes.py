@@ -50,6 +50,15 @@ def test_every_route_is_at_the_shared_address(path: str, name: str) -> None:
     assert (target.segment, target.by_id) == (None, False)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/chat/completions", "/completions", "/models", "/v1/v1/messages", "/qwen/v1/v1/messages"],
+)
+def test_a_base_url_with_the_wrong_end_is_told_so(path: str) -> None:
+    with pytest.raises(UnknownUrl, match="base URL that ends in /v1, Anthropic's"):
+        found(path)
+
+
 @pytest.mark.parametrize("prefix", ["/qwen", "/qwen/v1", "/a.qwen", "/a.qwen/v1"])
 @pytest.mark.parametrize(("name", "path"), ROUTES.items(), ids=ROUTES)
 def test_every_route_is_below_an_endpoint(name: str, path: str, prefix: str) -> None:
