@@ -187,7 +187,6 @@ class Dispatcher:
             return await self._pool.request(lease.replica, request, patience, reached=lease.reached)
         except (ConnectFailed, EngineGone) as error:
             if lease.unreachable(self._loop.time()):
-                # not __cause__, which code that mypyc compiled does not set
                 logger.warning(
                     "%s can't be reached: %r", _authority(lease.replica), error.__cause__
                 )

@@ -88,7 +88,10 @@ class Pool:
         except OSError as error:  # TimeoutError is one
             if isinstance(error, TimeoutError) and patience.deadline <= limit:
                 raise BackendTimeout(TOO_LONG) from error
-            raise ConnectFailed("The model's engine could not be reached.") from error
+            failed = ConnectFailed("The model's engine could not be reached.")
+            # code that mypyc compiled forgets what is after `from`, and this is logged
+            failed.__cause__ = error
+            raise failed from error
         return connection
 
     async def _open(self, replica: Replica) -> Connection:
