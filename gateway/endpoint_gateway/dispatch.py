@@ -188,7 +188,7 @@ class Dispatcher:
         except (ConnectFailed, EngineGone) as error:
             if lease.unreachable(self._loop.time()):
                 logger.warning(
-                    "%s can't be reached: %r", _authority(lease.replica), error.__cause__
+                    "%s can't be reached: %r", _authority(lease.replica), error.__cause__ or error
                 )
             raise
 
