@@ -16,6 +16,7 @@ FREE_BYTES = 16384
 """A body of this size takes no room."""
 
 _MOST_WAITING = 256
+_MOST_OF_ONE = 64  # so that one owner's leave room for those of others
 _PATIENCE_SECONDS = 10.0
 
 
@@ -46,29 +47,25 @@ class Room:
 
     async def take(self, owner: str, size: int) -> None:
         """Take so many bytes, when there are. Raises Overloaded."""
-        if self._waiters >= _MOST_WAITING:
-            raise Overloaded
+        if self.take_now(owner, size):
+            return
+        waiting = self._queue(owner, size)
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[None] = loop.create_future()
-        self._waiting.setdefault(owner, deque()).append(_Waiting(size, answer))
-        self._waiters += 1
-        self._serve()
-        timer = loop.call_later(self._patience_seconds, _give_up, answer)
+        timer = loop.call_later(self._patience_seconds, _give_up, waiting.answer)
         try:
-            await answer
+            await waiting.answer
         except asyncio.CancelledError:
-            if answer.done() and not answer.cancelled() and answer.exception() is None:
+            if not (waiting.answer.cancelled() or waiting.answer.exception()):
                 self.give_back(owner, size)
             raise
         finally:
             timer.cancel()
             self._waiters -= 1
-            # one that gave up may have been in the way of others
-            self._serve()
+            self._leave(owner, waiting)
 
     def take_now(self, owner: str, size: int) -> bool:
-        """Take so many bytes if nobody waits for them; say whether they were taken."""
-        if self._waiting or not self._fits(owner, size):
+        """Take so many bytes if nobody waits who could have them; say whether they were taken."""
+        if owner in self._waiting or not self._fits(owner, size) or self._is_awaited():
             return False
         self._note(owner, size)
         return True
@@ -78,9 +75,37 @@ class Room:
         self._note(owner, -size)
         self._serve()
 
+    def _queue(self, owner: str, size: int) -> _Waiting:
+        queue = self._waiting.setdefault(owner, deque())
+        if self._waiters >= _MOST_WAITING or len(queue) >= _MOST_OF_ONE:
+            if not queue:
+                del self._waiting[owner]
+            raise Overloaded
+        waiting = _Waiting(size, asyncio.get_running_loop().create_future())
+        queue.append(waiting)
+        self._waiters += 1
+        return waiting
+
+    def _leave(self, owner: str, waiting: _Waiting) -> None:
+        """Take one that gave up or left out of the way of others."""
+        queue = self._waiting.get(owner)
+        if queue is not None and waiting in queue:
+            queue.remove(waiting)
+            if not queue:
+                del self._waiting[owner]
+            self._serve()
+
     def _fits(self, owner: str, size: int) -> bool:
-        own = self._taken_by.get(owner, 0)
-        return own + size <= self._share and self._taken + size <= self._most
+        return self._is_within_share(owner, size) and self._taken + size <= self._most
+
+    def _is_within_share(self, owner: str, size: int) -> bool:
+        return self._taken_by.get(owner, 0) + size <= self._share
+
+    def _is_awaited(self) -> bool:
+        """Say whether somebody waits for room that anybody could take."""
+        return any(
+            self._is_within_share(owner, queue[0].size) for owner, queue in self._waiting.items()
+        )
 
     def _note(self, owner: str, size: int) -> None:
         self._taken += size
@@ -100,7 +125,7 @@ class Room:
                     answer.set_result(None)
             if not queue:
                 del self._waiting[owner]
-            elif self._taken + queue[0].size > self._most:
+            elif self._is_within_share(owner, queue[0].size):
                 return
 
 

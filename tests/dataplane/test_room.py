@@ -94,15 +94,53 @@ async def test_who_leaves_while_waiting_takes_nothing() -> None:
     assert whole.taken == 0
 
 
-async def test_only_so_many_wait() -> None:
+async def refused_of(waiting: list[asyncio.Task[Place]]) -> int:
+    """Say how many of these are refused at once, and end the others."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+    refused = [each for each in waiting if each.done()]
+    assert {type(each.exception()) for each in refused} <= {Overloaded}
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    return len(refused)
+
+
+async def test_only_so_many_wait_of_one_and_of_all() -> None:
     whole = room(most=100)
     with await taken(whole, "a", 100):
-        waiting = [asyncio.create_task(taken(whole, "b", 100)) for _ in range(300)]
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
-        assert {type(each.exception()) for each in done} == {Overloaded}
-        for each in waiting:
-            each.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        of_one = [asyncio.create_task(taken(whole, "b", 100)) for _ in range(70)]
+        assert await refused_of(of_one) == 6
+        of_all = [asyncio.create_task(taken(whole, str(n % 10), 100)) for n in range(260)]
+        assert await refused_of(of_all) == 4
+    assert whole.taken == 0
+
+
+async def test_who_waits_for_its_own_half_costs_others_nothing() -> None:
+    whole = room(most=400)
+    for _ in range(2):
+        await taken(whole, "a", 100)
+    waiting = [asyncio.create_task(taken(whole, "a", 100)) for _ in range(300)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await taken(whole, "b", 100)
+    assert Place(whole, "b").grow(50 * KIB)
+    assert not Place(whole, "a").grow(50 * KIB)
+    await refused_of(waiting)
+
+
+async def test_an_answer_takes_no_room_that_somebody_waits_for() -> None:
+    whole = room(most=200)
+    await taken(whole, "a", 100)
+    await taken(whole, "b", 60)
+    waiting = asyncio.create_task(taken(whole, "c", 50))
+    await asyncio.sleep(0)
+    assert not Place(whole, "d").grow(20 * KIB)
+    after_it = asyncio.create_task(taken(whole, "d", 50))
+    await refused_of([after_it])
+    assert not Place(whole, "d").grow(20 * KIB)
+    await refused_of([waiting])
+    assert Place(whole, "d").grow(20 * KIB)
 
 
 async def test_an_answer_grows_as_far_as_there_is_room() -> None:
