@@ -49,7 +49,10 @@ class Reply:
         """Begin with status and headers; our request id is among them."""
         self.streaming = streaming
         self.record.status = status
-        headers += self.pacing
+        if self.pacing:
+            # the engine's own limits would be a second value of ours
+            headers = [each for each in headers if not each[0].startswith(b"x-ratelimit-")]
+            headers += self.pacing
         headers.append((b"x-request-id", self.record.request_id))
         self._exchange.start(status, headers, length=length)
 

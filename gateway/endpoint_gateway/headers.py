@@ -49,7 +49,9 @@ _NOT_TO_CLIENT = _HOP_BY_HOP | {
     b"reporting-endpoints",
     b"strict-transport-security",
 }
-_FOR_THOSE_BETWEEN = (
+_FOR_OTHERS = (
+    # of any web page, since vLLM allows all of them; here it is the gateway who decides (cors)
+    b"access-control-",
     b"set-cookie",
     b"x-accel-",
     b"x-sendfile",
@@ -80,7 +82,7 @@ def towards_client(headers: Headers) -> Headers:
     return [
         header
         for header in _without(headers, _NOT_TO_CLIENT)
-        if not header[0].startswith(_FOR_THOSE_BETWEEN)
+        if not header[0].startswith(_FOR_OTHERS)
     ]
 
 

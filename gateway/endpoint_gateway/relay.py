@@ -31,6 +31,8 @@ from .usage import Usage, of_answer, of_stream
 
 MAX_HELD_BYTES = 4 << 20
 _ENDING_SECONDS = 0.25
+# in which an answer tells its usage, after all else
+_TAIL_BYTES = 4096
 
 # nginx, and ingresses made of it, collect an answer unless told not to
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -180,11 +182,13 @@ async def _relay_whole(answer: Answer, reply: Reply, place: Place) -> None:
 
 async def _relay_large(answer: Answer, reply: Reply, *, begin: bytes) -> None:
     reply.start(answer.status, towards_client(answer.headers))
-    piece = begin
+    piece, tail = begin, b""
     while piece:
         reply.write(piece)
+        tail = (tail + piece)[-_TAIL_BYTES:]
         await reply.drain()
         piece = await answer.read()
+    reply.record.usage = of_answer(tail)
     reply.end()
 
 

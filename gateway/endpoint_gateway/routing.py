@@ -11,6 +11,8 @@ from .catalog import Catalog, Endpoint, Key, age
 from .errors import EndpointNotFound, InvalidRequest, ModelNotFound, UnknownUrl
 
 _LISTED = 20
+_MOST_HOST_BYTES = 262
+"""A name of DNS has 253, with a dot at its end and a port 260. What is longer is none of ours."""
 
 
 def by_model(catalog: Catalog, key: Key, model: str | None) -> Endpoint:
@@ -67,7 +69,7 @@ def by_host(catalog: Catalog, key: Key, host: bytes | None) -> Endpoint | None:
     Our own Service looks just like the former; it is told from an endpoint's by what is in the
     catalog. A host of its own leads to the oldest of those that claim it, or nowhere.
     """
-    name, labels = _host_name(host)
+    name, labels = _host_name((host or b"")[:_MOST_HOST_BYTES])
     if len(labels) == 2 or (len(labels) > 2 and labels[2] == "svc"):
         found = _by_qualified_name(catalog, key, (labels[1], labels[0]))
         if found is not None:
@@ -77,10 +79,10 @@ def by_host(catalog: Catalog, key: Key, host: bytes | None) -> Endpoint | None:
 
 
 @lru_cache(maxsize=1024)
-def _host_name(host: bytes | None) -> tuple[str, list[str]]:
+def _host_name(host: bytes) -> tuple[str, tuple[str, ...]]:
     """Return the name in a `Host`, without its port, and the labels of it."""
-    name = (host or b"").decode("latin-1").lower().partition(":")[0].rstrip(".")
-    return name, name.split(".")
+    name = host.decode("latin-1").lower().partition(":")[0].rstrip(".")
+    return name, tuple(name.split("."))
 
 
 def _by_qualified_name(catalog: Catalog, key: Key, name: tuple[str, str]) -> Endpoint | None:

@@ -11,6 +11,9 @@ import msgspec
 
 Content = dict[str, Any]
 
+_MOST_TOKENS = 10_000_000
+"""Of one answer: an engine that tells of more must not take limits out of service."""
+
 _BYTES_PER_TOKEN = 4
 """Of English text, roughly; of most other languages a token has fewer letters and as many bytes."""
 
@@ -110,4 +113,8 @@ def _usage(told: _Told) -> Usage | None:
         return None
     if known_input is None:
         known_input = (numbers.total_tokens or 0) - (output or 0)
-    return Usage(max(0, known_input), max(0, output or 0))
+    return Usage(_sane(known_input), _sane(output or 0))
+
+
+def _sane(number: int) -> int:
+    return min(max(0, number), _MOST_TOKENS)

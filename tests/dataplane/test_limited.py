@@ -50,6 +50,27 @@ def tokens(live: Live, *, estimated: bool = False) -> tuple[float | None, float 
     )
 
 
+async def test_an_answer_too_large_to_be_held_is_counted() -> None:
+    body = b'{"data":"%s","usage":{"prompt_tokens":8,"total_tokens":8}}' % (b"y" * (5 << 20))
+    async with (
+        FakeVllm(answering(response(body))) as engine,
+        live_gateway(endpoint(engine.replica)) as live,
+    ):
+        answer = await live.post("/v1/embeddings", {"model": "tiny"})
+        assert answer.content == body
+        assert tokens(live) == (8, 0)
+
+
+async def test_an_engines_own_limits_are_not_told_beside_ours() -> None:
+    own = "x-ratelimit-limit-requests: 9\r\n"
+    async with FakeVllm(answering(response(b"{}", headers=own))) as engine:
+        async with live_gateway(endpoint(engine.replica)) as live:
+            assert (await live.chat()).headers["x-ratelimit-limit-requests"] == "9"
+        keys = limited(requests_per_minute=1)
+        async with live_gateway(endpoint(engine.replica), keys=keys) as live:
+            assert (await live.chat()).headers["x-ratelimit-limit-requests"] == "1"
+
+
 async def test_an_answer_tells_of_limits_and_the_next_is_refused() -> None:
     async with (
         FakeVllm(answering(captured("chat"))) as engine,

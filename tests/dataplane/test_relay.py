@@ -76,6 +76,7 @@ async def test_an_engine_sets_nothing_for_the_address_that_it_shares() -> None:
         "x-accel-buffering: yes",
         "x-sendfile: /secret",
         "report-to: {}",
+        "access-control-allow-origin: *",
     ]
     headers = "".join(f"{each}\r\n" for each in [*set_for_all, "x-mine: 1"])
     async with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -103,6 +104,16 @@ BY_HOST: dict[str, tuple[bytes | None, Endpoint | None]] = {
     "a dot": (b".", None),
     "absent": (None, None),
 }
+
+
+def test_hosts_that_are_too_long_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            assert routing.by_host(CATALOG, A, b"%d." % number + b"ab." * 20_000) is None
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("host", "expected"), BY_HOST.values(), ids=BY_HOST)

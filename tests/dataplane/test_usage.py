@@ -33,6 +33,10 @@ ANSWERS: dict[str, tuple[Any, Usage | None]] = {
     "only another's": ({"tools": [{"usage": {"prompt_tokens": 1}}]}, None),
     "a word that is the same": ({**CHAT, "object": "usage"}, Usage(8, 3)),
     "a text that looks like it": ({**CHAT, "text": '"usage":{"prompt_tokens":0}}'}, Usage(8, 3)),
+    "more than there can be": (
+        {"usage": {"prompt_tokens": 10**18, "completion_tokens": 10**400}},
+        Usage(10_000_000, 10_000_000),
+    ),
     "less than nothing": ({"usage": {"prompt_tokens": -8, "completion_tokens": -1}}, Usage(0, 0)),
 }
 
