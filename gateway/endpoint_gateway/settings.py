@@ -194,7 +194,7 @@ def load_settings(
     static = _static(environ, config)
     given = _given(Settings, environ, prefix=PREFIX)
     if static is not None:
-        # nobody reads these without a cluster
+        # without a cluster limits are shared by this namespace, and nothing else is read of these
         given = dict.fromkeys(_ONLY_IN_A_CLUSTER, "none") | given
     elif not any(name in given for name in _ONLY_IN_A_CLUSTER):
         raise SettingsError(

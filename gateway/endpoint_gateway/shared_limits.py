@@ -250,7 +250,7 @@ class SharedLimits:
             self._up = False
             self._on_change(self._up)
             logger.warning(
-                "the server for shared limits is away (%s: %s); each gateway counts its share",
+                "the server for shared limits is away (%s: %s); each gateway counts by itself",
                 type(error).__name__,
                 error,
             )
