@@ -8,6 +8,8 @@
 
 local TOLERANCE = 1e-6
 local LONGEST_REQUEST_MS = 86400000
+-- no debt is remembered for longer: 30 days
+local LONGEST_MS = 30 * 86400000
 
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
@@ -15,7 +17,7 @@ local ask = cjson.decode(ARGV[1])
 
 local alive = {}
 redis.call('HSET', KEYS[1], ask.holder, string.format('%.6f', now + ask.lease))
-redis.call('PEXPIRE', KEYS[1], 2000 * ask.lease)
+redis.call('PEXPIRE', KEYS[1], string.format('%d', 2000 * ask.lease))
 local leases = redis.call('HGETALL', KEYS[1])
 for at = 1, #leases, 2 do
   alive[leases[at]] = tonumber(leases[at + 1]) > now
@@ -64,11 +66,12 @@ local function write(key, meter, limits)
   local minutes = 0
   if limits[1] > 0 then minutes = meter.requests / limits[1] end
   if limits[2] > 0 then minutes = math.max(minutes, meter.tokens / limits[2]) end
-  local milliseconds = 1 + math.ceil(60000 * minutes)
+  local milliseconds = 1 + math.ceil(math.min(60000 * minutes, LONGEST_MS))
   if meter.own + meter.others > 0 then
     milliseconds = math.max(milliseconds, LONGEST_REQUEST_MS)
   end
-  redis.call('PEXPIRE', key, milliseconds)
+  -- as it is, a large number becomes 1e+16, which ends the script after it has written
+  redis.call('PEXPIRE', key, string.format('%d', milliseconds))
 end
 
 local meters = {}

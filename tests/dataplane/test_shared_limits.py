@@ -163,6 +163,22 @@ async def test_nothing_is_kept_for_longer_than_it_means_anything(server: RedisSe
         assert 0 < await client.pttl("{vllm-endpoints/test}:gateways") <= 24_000
 
 
+@pytest.mark.parametrize("tokens", [10**13, 2**63 - 1], ids=["long", "endless"])
+async def test_no_number_of_tokens_ends_what_gateways_share(
+    tokens: int, server: RedisServer
+) -> None:
+    here = scope(tokens_per_minute=1)
+    async with Sharing(server) as shared, Redis.from_url(server.url) as client:
+        assert await is_up(shared)
+        _, holder = await shared.admit((here,))
+        shared.settle((here,), holder, tokens=tokens)
+        for _ in range(2):
+            assert not await admitted(shared, here)
+        assert await admitted(shared, scope("other", in_flight=1))
+        left = await client.pttl("{vllm-endpoints/test}:key/a/b")
+    assert 29 * 86400_000 < left <= 30 * 86400_000 + 1
+
+
 async def test_a_server_that_forgot_the_script_is_told_it_again(server: RedisServer) -> None:
     async with Sharing(server) as shared, Redis.from_url(server.url) as client:
         assert await is_up(shared)
