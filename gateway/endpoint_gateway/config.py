@@ -104,7 +104,9 @@ def _read_duration(value: Any) -> int:
     return seconds
 
 
-def _matches(pattern: str, remedy: str) -> AfterValidator:
+def matches(pattern: str, remedy: str) -> AfterValidator:
+    """Return a check that a text is of this pattern, with what to say where it is not."""
+
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise ValueError(remedy)
@@ -125,7 +127,7 @@ EngineSecret = Annotated[Secret, _secret("env", "file")]
 ClientSecret = Annotated[Secret, _secret("env", "file", "sha256")]
 EndpointName = Annotated[
     str,
-    _matches(
+    matches(
         "[a-z]([-a-z0-9]{0,38}[a-z0-9])?",
         "must be at most 40 lower-case letters, digits and dashes, beginning with a letter and not"
         " ending with a dash",
@@ -133,21 +135,21 @@ EndpointName = Annotated[
     AfterValidator(_is_free),
 ]
 Namespace = Annotated[
-    str, _matches(_LABEL, "must be at most 63 lower-case letters, digits and dashes")
+    str, matches(_LABEL, "must be at most 63 lower-case letters, digits and dashes")
 ]
 KeyName = Annotated[
-    str, _matches(NAME, "must be lower-case letters, digits, dashes and dots, without spaces")
+    str, matches(NAME, "must be lower-case letters, digits, dashes and dots, without spaces")
 ]
 Model = Annotated[
     str,
-    _matches(
+    matches(
         "[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}",
         "must be letters, digits and . _ : / @ + - and begin with a letter or digit",
     ),
 ]
 Host = Annotated[
     str,
-    _matches(
+    matches(
         f"(?=.{{1,253}}$){_LABEL}([.]{_LABEL})+",
         "must be a DNS name with a dot, in lower-case letters, without scheme, port or wildcard",
     ),

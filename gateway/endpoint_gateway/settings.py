@@ -21,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from .config import KEY, NAME, Config, check_url
+from .config import KEY, Config, KeyName, check_url, matches
 from .errors import SettingsError
 
 PREFIX: Final = "VLLM_ENDPOINTS_"
@@ -34,14 +34,25 @@ _ONLY_IN_A_CLUSTER = (
     "root_key_secret",
     "gateway_service",
 )
-_ORIGIN = r"^(\*|https?://[A-Za-z0-9.:\[\]-]+)$"
+_ORIGIN = r"\*|https?://[A-Za-z0-9.:\[\]-]+"
+_PROBLEMS: Final = {
+    "missing": "is not set",
+    "too_short": "must not be empty",
+    "int_parsing": "must be a whole number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+}
 _NO_REDIS_URL = "must be redis://HOST:PORT/DATABASE, or rediss:// with TLS"
 
 M = TypeVar("M", bound=BaseModel)
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(pattern=NAME)]
-Origin = Annotated[str, Field(pattern=_ORIGIN)]
+Origin = Annotated[
+    str, matches(_ORIGIN, "must be SCHEME://HOST[:PORT] without a slash at the end, or *")
+]
+ClientKey = Annotated[str, matches(KEY, "must be keys without spaces in them, separated by commas")]
+EngineKey = Annotated[str, matches(KEY, "must be a key without spaces in it")]
 
 
 def _split(value: object) -> object:
@@ -68,19 +79,18 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    release_namespace: str = Field(pattern=NAME, description="namespace of the two Secrets below")
-    keyring_secret: str = Field(
-        pattern=NAME, description="name of the Secret that tells which API keys are accepted"
+    release_namespace: KeyName = Field(description="namespace of the two Secrets below")
+    keyring_secret: KeyName = Field(
+        description="name of the Secret that tells which API keys are accepted"
     )
-    root_key_secret: str = Field(
-        pattern=NAME, description="name of the Secret from whose key the engines' keys derive"
+    root_key_secret: KeyName = Field(
+        description="name of the Secret from whose key the engines' keys derive"
     )
-    gateway_service: str = Field(
-        pattern=NAME,
+    gateway_service: KeyName = Field(
         description="name of the gateway's own Service, by which it knows how many gateways share "
         "a limit",
     )
-    watch_namespaces: Annotated[tuple[Name, ...], BeforeValidator(_split)] = Field(
+    watch_namespaces: Annotated[tuple[KeyName, ...], BeforeValidator(_split)] = Field(
         default=(),
         description="namespaces whose endpoints are served, separated by commas; empty: all",
     )
@@ -159,13 +169,12 @@ class StaticBackend(BaseModel):
         description="address of the one vLLM behind a gateway without a cluster, http://HOST:PORT"
     )
     api_keys: Annotated[
-        tuple[Annotated[str, Field(pattern=KEY)], ...],
+        tuple[ClientKey, ...],
         BeforeValidator(_split),
         Field(min_length=1),
     ] = Field(description="keys that clients of BACKEND_URL may use, separated by commas")
-    backend_api_key: Annotated[str | None, BeforeValidator(_strip)] = Field(
+    backend_api_key: Annotated[EngineKey | None, BeforeValidator(_strip)] = Field(
         default=None,
-        pattern=KEY,
         description="key that the vLLM at BACKEND_URL wants, if it wants one",
     )
 
@@ -233,6 +242,10 @@ def _validate(model: type[M], given: dict[str, str], *, prefix: str = "") -> M:
 def _explain(model: type[BaseModel], fault: Any, *, prefix: str) -> str:
     name = str(fault["loc"][0])
     problem = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] in _PROBLEMS:
+        problem = _PROBLEMS[fault["type"]].format(**fault.get("ctx", {}))
+    if fault["type"] == "int_parsing" and name.endswith("_seconds"):
+        problem += " of seconds, such as 300"
     meaning = model.model_fields[name].description
     return f"{prefix}{name.upper()}: {problem}; set it to the {meaning}"
 

@@ -98,6 +98,30 @@ def test_a_wrong_value_is_named(environ: dict[str, str], named: str) -> None:
         load_settings(environ)
 
 
+SAID = {
+    "DRAIN_SECONDS": ("5m", "must be a whole number of seconds, such as 300"),
+    "TOTAL_TIMEOUT_SECONDS": ("86401", "must be at most 86400"),
+    "GATEWAY_PORT": ("http", "must be a whole number; set"),
+    "MAX_BODY_BYTES": ("1", "must be at least 1024"),
+    "LOG_LEVEL": ("loud", "must be 'debug', 'info', 'warning' or 'error'"),
+    "CORS_ORIGINS": ("https://a.b/", r"must be SCHEME://HOST\[:PORT\] without a slash at the end"),
+    "KEYRING_SECRET": ("a b", "must be lower-case letters, digits, dashes and dots"),
+    "ROOT_KEY_SECRET": ("", "is not set"),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_value_must_be_is_said_in_words(name: str) -> None:
+    value, said = SAID[name]
+    with pytest.raises(SettingsError, match=f"^VLLM_ENDPOINTS_{name}: {said}"):
+        load_settings({**CLUSTER, f"VLLM_ENDPOINTS_{name}": value})
+
+
+def test_what_keys_must_be_is_said_in_words() -> None:
+    with pytest.raises(SettingsError, match=r"^API_KEYS: must be keys without spaces"):
+        load_settings({**STATIC, "API_KEYS": "sk-1,sk 2"})
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(
