@@ -15,7 +15,7 @@ _NO_KEY = (
     "You didn't provide an API key. Send it as `Authorization: Bearer YOUR_KEY` "
     "or in the header `x-api-key`."
 )
-_WRONG_KEY = "Incorrect API key provided."
+_WRONG_KEY = "Incorrect API key provided. It is unknown, has expired or is suspended."
 
 
 def authenticate(headers: Headers, keyring: Keyring, *, now: float) -> Key:

@@ -57,6 +57,6 @@ def _opens_nothing(path: str, key: KeyEntry, endpoints: Iterable[EndpointEntry])
     for number, name in enumerate(key.endpoints):
         if name not in known and name != EVERYWHERE and not (name == "*" and known):
             yield (
-                f"{path}[{number}]: no endpoint of namespace {key.namespace} is meant; write the"
+                f"{path}[{number}]: names no endpoint of namespace {key.namespace}; write the"
                 ' name of one, "*" for all of them, or "*/*" for those of all namespaces'
             )

@@ -296,7 +296,10 @@ class Attempts:
             self._dispatcher.note_retry(self._endpoint)
             self._connection = None
             connection.release()
-        if number > 1 and connection.status != 401:
+        if connection.status == 401:
+            replica, name = _authority(self._lease.replica), self._endpoint.qualified_name
+            logger.warning("the engine of %s at %s refuses the gateway's key", name, replica)
+        elif number > 1:
             self._lease.taken(credential)
         return self._dispatcher.answer(connection)
 

@@ -229,7 +229,10 @@ class Overloaded(GatewayError):
     code = "gateway_overloaded"
 
     def __init__(self) -> None:
-        super().__init__("The gateway holds as many large requests as it can. Try again later.")
+        super().__init__(
+            "The gateway holds as many large requests as it can, or this key has its half of them. "
+            "Try again later."
+        )
 
     @property
     def headers(self) -> Headers:

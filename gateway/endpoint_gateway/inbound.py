@@ -294,7 +294,7 @@ class ClientConnection(asyncio.Protocol):
         """
         hosts = [name for name, _ in self._headers].count(b"host")
         if hosts > 1 or (not hosts and version == "1.1"):
-            raise InvalidRequest("A request has one `Host`.")
+            raise InvalidRequest("A request must have exactly one `Host` header.")
         text = self._url.decode("ascii")
         if not text.startswith("/"):
             authority, text = _parts(text)

@@ -232,7 +232,10 @@ class Pipeline:
     async def refuse(self, call: Call) -> None:
         """Refuse a route that is known and not ours."""
         self.key_of(call)
-        raise Unsupported("This route is not served here.")
+        asked = f"{call.exchange.method} {call.exchange.path[:200]} is not served here"
+        if "/responses/" in asked:
+            asked += ", only POST /v1/responses: no engine keeps responses"
+        raise Unsupported(f"{asked}.")
 
     def _meant(self, call: Call, key: Key, model: str | None) -> Endpoint:
         """Return the endpoint that the request means. Raises GatewayError."""

@@ -214,10 +214,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         "endpoints[0].models: is required with adapters, aliases or modelField",
     ),
     "a key of nothing": (one(key={"endpoints": []}), "keys[0].endpoints: must not be empty"),
-    "a key of no endpoint": (one(key={"endpoints": ["qven"]}), "keys[0].endpoints[0]: no endpoint"),
+    "a key of no endpoint": (one(key={"endpoints": ["qven"]}), "keys[0].endpoints[0]: names no"),
     "a key of another namespace": (
         one(key={"namespace": "b", "endpoints": ["*"]}),
-        "keys[0].endpoints[0]: no endpoint of namespace b",
+        "keys[0].endpoints[0]: names no endpoint of namespace b",
     ),
     "two keys of a name": (
         {"endpoints": [QWEN], "keys": [CI, CI | {"key": "sk-2"}]},

@@ -110,7 +110,7 @@ async def test_a_remembered_key_that_has_gone_is_not_used() -> None:
 
 @pytest.mark.parametrize("candidates", [(NEW,), ROLLING])
 async def test_an_engine_that_takes_none_is_our_fault_and_not_the_clients(
-    candidates: tuple[bytes, ...],
+    candidates: tuple[bytes, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
         FakeVllm(answering(REFUSED)) as engine,
@@ -121,6 +121,9 @@ async def test_an_engine_that_takes_none_is_our_fault_and_not_the_clients(
             assert answer.status_code == 502
             assert "www-authenticate" not in answer.headers
     assert asked_with(engine) == [*candidates, *candidates]
+    said = f"the engine of team-a/qwen at {engine.url.removeprefix('http://')} refuses"
+    assert [record.message.startswith(said) for record in caplog.records] == [True, True]
+    assert "sk-" not in caplog.text
     assert live.balancer.in_flight(engine.replica) == 0
 
 

@@ -107,6 +107,15 @@ async def test_openais_other_routes_are_a_501(path: str) -> None:
         assert told(await live.post(path, b"{}")) == (501, "unsupported", "unsupported")
 
 
+async def test_a_route_that_is_not_served_is_named() -> None:
+    async with live_gateway(endpoint()) as live:
+        other = await live.post("/v1/moderations", b"{}")
+        kept = await live.client.get("/v1/responses/resp_1")
+    assert other.json()["error"]["message"] == "POST /v1/moderations is not served here."
+    assert kept.json()["error"]["message"].startswith("GET /v1/responses/resp_1 is not served")
+    assert "only POST /v1/responses" in kept.json()["error"]["message"]
+
+
 async def test_a_body_over_the_limit_is_a_413() -> None:
     async with live_gateway(endpoint(), max_body_bytes=1024) as live:
         answer = await live.post("/v1/chat/completions", b"x" * 1025)

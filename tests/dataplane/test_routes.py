@@ -32,6 +32,7 @@ ROUTES = {
     "score": "/score",
     "rerank": "/rerank",
 }
+WRONG_KEY = "Incorrect API key provided. It is unknown, has expired or is suspended."
 SHARED = {
     **{path: name for name, path in ROUTES.items()},
     **{f"/v1{path}": name for name, path in ROUTES.items() if not path.startswith("/v1")},
@@ -224,7 +225,7 @@ async def test_an_error_of_messages_is_told_as_anthropic_tells_it() -> None:
     assert answer.status_code == 401
     assert answer.json() == {
         "type": "error",
-        "error": {"type": "authentication_error", "message": "Incorrect API key provided."},
+        "error": {"type": "authentication_error", "message": WRONG_KEY},
     }
 
 
