@@ -142,6 +142,11 @@ class ClientConnection(asyncio.Protocol):
         """Say whether no request is here that is not answered yet."""
         return self._exchange is None or self._exchange.ended
 
+    @property
+    def incomplete(self) -> bool:
+        """Say whether a request is here of which some is still to come."""
+        return self._exchange is not None and not self._exchange.is_complete
+
     def abort(self) -> None:
         """Close at once."""
         self._hold(0)
@@ -378,7 +383,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _allow(self, seconds: float, verdict: Callable[[], None]) -> None:
         """Do this when the time is over, unless something else is allowed or nothing is awaited."""
-        self.since = now = self._loop.time()
+        now = self._loop.time()
+        if self._verdict != verdict:
+            self.since = now
         self._due, self._verdict = now + seconds, verdict
         if self._alarm is None or self._alarm_at > self._due:
             self._set_alarm()

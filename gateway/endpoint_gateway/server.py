@@ -19,8 +19,9 @@ class Server:
     """Serves one port, on every address by IPv4 and IPv6 as far as there is either.
 
     `drain_seconds` is how long requests may go on once it is told to end. Of more than
-    `max_connections` connections those are ended on which nothing was asked for longest: whoever
-    opens them without end takes no place from those who ask.
+    `max_connections` connections those are ended on which nothing was asked for longest, then those
+    whose requests take longest to come: whoever opens them without end takes no place from those
+    who ask.
     """
 
     def __init__(
@@ -73,10 +74,14 @@ class Server:
             self._end_some(heapq.nlargest(self._some, holding, key=lambda each: each.held))
 
     def _make_room(self) -> bool:
-        """End connections that are unused for longest; say whether there was one."""
-        unused = [each for each in self.connections if each.unused]
-        self._end_some(heapq.nsmallest(self._some, unused, key=lambda each: each.since))
-        return bool(unused)
+        """End connections that are unused for longest, or else whose requests take longest to come.
+
+        Say whether there was one.
+        """
+        spare = [each for each in self.connections if each.unused]
+        spare = spare or [each for each in self.connections if each.incomplete]
+        self._end_some(heapq.nsmallest(self._some, spare, key=lambda each: each.since))
+        return bool(spare)
 
     @property
     def _some(self) -> int:

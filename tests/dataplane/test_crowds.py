@@ -11,6 +11,7 @@ from endpoint_gateway.inbound import Limits
 from helpers.live_server import serving
 
 ASK = b"GET / HTTP/1.1\r\nhost: g\r\n\r\n"
+BEGUN = b"POST / HTTP/1.1\r\nhost: g\r\ncontent-length: 3\r\n\r\nx"
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -109,6 +110,25 @@ async def test_a_request_that_is_here_is_not_ended_for_one_that_comes() -> None:
         assert not await is_served(await crowd.come())
         slow.may_answer.set()
         for reader, _ in crowd.clients[:2]:
+            assert b" 204 " in await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_a_request_that_comes_for_longest_is_ended_where_all_are_in_use() -> None:
+    slow = Slow()
+    async with crowd_at(slow, max_connections=3) as crowd:
+        whole = await crowd.come(saying=ASK)
+        first, second = [await crowd.come(saying=BEGUN) for _ in range(2)]
+        for _ in range(3):
+            await slow.asked.acquire()
+        # the last to send, and the first to begin
+        first[1].write(b"x")
+        await turns()
+        fourth = await crowd.come(saying=ASK)
+        await asyncio.wait_for(slow.asked.acquire(), 5)
+        slow.may_answer.set()
+        assert await first[0].read() == b""
+        second[1].write(b"xx")
+        for reader, _ in (whole, second, fourth):
             assert b" 204 " in await reader.readuntil(b"\r\n\r\n")
 
 
