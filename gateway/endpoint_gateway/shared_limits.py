@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -28,7 +28,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
 
 from .catalog import Limits
 from .errors import RateLimited, SharedLimitsAway
@@ -75,7 +75,7 @@ class _Spent:
 
 
 class SharedLimits:
-    """What gateways count together; it lives inside an `async with`.
+    """What gateways count together; it lives inside an `async with`, which a bug of ours ends.
 
     `prefix` is what all gateways that count together have in common, and no others. `on_change` is
     told whether the server can be had.
@@ -114,11 +114,13 @@ class SharedLimits:
         self._spent: dict[str, _Spent] = {}
         self._wake = asyncio.Event()
         self._ending = asyncio.Event()
+        self._group = asyncio.TaskGroup()
         self._holder = secrets.token_hex(8)
         self._renewed = -inf
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        await self._group.__aenter__()
+        self._group.create_task(self._run())
         return self
 
     async def __aexit__(
@@ -127,12 +129,14 @@ class SharedLimits:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # not cancelled: redis-py (8.1) was seen to swallow that
+        # not by cancelling alone: redis-py (8.1) was seen to swallow that
         self._ending.set()
         self._wake.set()
-        await self._task
-        with contextlib.suppress(*_FAULTS):
-            await self._redis.aclose()
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        finally:
+            with contextlib.suppress(*_FAULTS):
+                await self._redis.aclose()
 
     async def admit(self, scopes: Sequence[Scope]) -> tuple[list[Standing], str]:
         """Take a place and a request in each of these or in none; return how they stand then.
@@ -212,16 +216,17 @@ class SharedLimits:
         if not self._waiting:
             self._wake.clear()
         async with asyncio.timeout(self._trip_seconds):
-            numbers = iter(await self._ask(spent))
+            answer = await self._ask(spent)
+        numbers = iter(_numbers(answer, sum(len(each.scopes) for each in self._under_way)))
         for waiting in self._under_way:
             standings = [
-                Standing(scope, float(next(numbers)), float(next(numbers)), int(next(numbers)))
+                Standing(scope, next(numbers), next(numbers), int(next(numbers)))
                 for scope in waiting.scopes
             ]
             waiting.answer.set_result((standings, self._holder))
         self._under_way = []
 
-    async def _ask(self, spent: dict[str, _Spent]) -> Sequence[Any]:
+    async def _ask(self, spent: dict[str, _Spent]) -> Any:
         scopes = {name: each.scope for name, each in spent.items()}
         scopes |= {scope.name: scope for each in self._under_way for scope in each.scopes}
         numbers = {name: number for number, name in enumerate(scopes, 1)}
@@ -235,8 +240,7 @@ class SharedLimits:
             "wanted": [[numbers[scope.name] for scope in each.scopes] for each in self._under_way],
         }
         keys = [self._prefix + name for name in ("gateways", *scopes)]
-        answer: Sequence[Any] = await self._script(keys=keys, args=[msgspec.json.encode(ask)])
-        return answer
+        return await self._script(keys=keys, args=[msgspec.json.encode(ask)])
 
     def _change_name(self) -> None:
         self._holder = secrets.token_hex(8)
@@ -270,6 +274,17 @@ class SharedLimits:
     def _refuse_all(self) -> None:
         _refuse([*self._under_way, *self._waiting])
         self._under_way, self._waiting = [], []
+
+
+def _numbers(answer: Any, standings: int) -> list[float]:
+    """Return what the script said of so many standings. Raises InvalidResponse."""
+    try:
+        numbers = [float(each) for each in answer]
+    except (TypeError, ValueError) as error:
+        raise InvalidResponse("the script's answer is of no use") from error
+    if len(numbers) != 3 * standings or not all(map(isfinite, numbers)):
+        raise InvalidResponse("the script's answer is of no use")
+    return numbers
 
 
 def _refuse(waiting: Iterable[_Waiting]) -> None:

@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -329,6 +330,62 @@ async def test_a_server_that_refuses_is_told_of_and_stops_nobody(
         assert await is_up(shared)
         assert (await live.chat()).status_code == 200
     assert caplog.text.count("is away") == 1
+
+
+async def speak_nonsense(
+    said: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Agree to every command, and say this to whoever wants to be admitted."""
+    while line := await reader.readline():
+        words = []
+        for _ in range(int(line[1:])):
+            size = int((await reader.readline())[1:])
+            words.append((await reader.readexactly(size + 2))[:-2])
+        answer = b"+OK\r\n"
+        if words[0] == b"HELLO":
+            answer = b"%1\r\n+proto\r\n:3\r\n"
+        elif words[0] == b"EVALSHA":
+            answer = b"*0\r\n" if b'"wanted":[]' in words[-1] else said
+        writer.write(answer)
+    writer.close()
+
+
+NONSENSE = {
+    "too little": b"*2\r\n+0\r\n+0\r\n",
+    "no numbers": b"*3\r\n+one\r\n+two\r\n:0\r\n",
+    "no end of places": b"*3\r\n+0\r\n+0\r\n+inf\r\n",
+    "nothing": b"_\r\n",
+}
+
+
+@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE)
+async def test_a_server_that_speaks_nonsense_counts_as_away_for_a_moment(
+    said: bytes, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await asyncio.start_server(partial(speak_nonsense, said), "127.0.0.1", 0) as liar:
+        url = f"redis://127.0.0.1:{liar.sockets[0].getsockname()[1]}/0"
+        async with Sharing(server, url=url) as shared:
+            assert await is_up(shared)
+            with pytest.raises(SharedLimitsAway):
+                await shared.admit((scope(requests_per_minute=9),))
+            assert not await is_up(shared)
+            assert await is_up(shared)
+    assert "is away (InvalidResponse: " in caplog.text
+
+
+async def test_a_fault_of_ours_ends_whoever_shares_instead_of_the_sharing_alone(
+    server: RedisServer,
+) -> None:
+    def fail(_: bool) -> None:
+        raise KeyError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with (
+            asyncio.timeout(5),
+            SharedLimits(Address(server.url), prefix="test", on_change=fail),
+        ):
+            await asyncio.Event().wait()
+    assert caught.value.subgroup(KeyError)
 
 
 async def test_a_server_that_takes_too_long_is_done_without(server: RedisServer) -> None:
