@@ -203,7 +203,10 @@ class Pipeline:
                 await self._forward(call, endpoint, request, self._limiter.admit(key, endpoint))
 
     async def list_models(self, call: Call) -> None:
-        """List the models that the key may use, or those of one endpoint; wakes nothing."""
+        """List the models that the key may use, or those of one endpoint.
+
+        Wakes nothing, and counts towards no limit: no engine has work from it.
+        """
         key = self.key_of(call)
         catalog = self._directory.catalog
         endpoint = self._addressed(call, key)

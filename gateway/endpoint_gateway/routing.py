@@ -109,8 +109,13 @@ def models(catalog: Catalog, key: Key) -> Iterator[tuple[str, Endpoint]]:
 
     An endpoint all of whose served names lead to others is listed as `namespace/name`.
     """
+    meant: dict[str, Endpoint | None] = {}
     for endpoint in usable_endpoints(catalog, key):
-        names = [name for name in endpoint.models if find_model(catalog, key, name) is endpoint]
+        for name in endpoint.models:
+            # once, however many claim it
+            if name not in meant:
+                meant[name] = find_model(catalog, key, name)
+        names = [name for name in endpoint.models if meant[name] is endpoint]
         if not any(name in endpoint.served_names for name in names):
             yield endpoint.qualified_name, endpoint
         for name in names:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -272,6 +275,30 @@ def test_an_endpoint_whose_names_lead_elsewhere_is_listed_by_its_own() -> None:
     newer = endpoint(name="newer", created=2)
     listed = [name for name, _ in routing.models(Catalog.of([newer, older]), A)]
     assert listed == ["tiny", "team-a/newer"]
+
+
+class Counting(dict[str, tuple[Endpoint, ...]]):
+    """An index that counts how often a name is looked up."""
+
+    def __init__(self, content: Mapping[str, tuple[Endpoint, ...]]) -> None:
+        super().__init__(content)
+        self.asked: Counter[str] = Counter()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what is there, and count."""
+        self.asked[name] += 1
+        return super().get(name, default)
+
+
+def test_a_name_that_many_claim_is_resolved_once() -> None:
+    many = Catalog.of(
+        endpoint(namespace=f"team-{n}", name="qwen", served_names=("tiny", f"tiny-{n}"))
+        for n in range(20)
+    )
+    served = Counting(many.served)
+    listed = [name for name, _ in routing.models(replace(many, served=served), ADMIN)]
+    assert listed.count("tiny") == 1
+    assert set(served.asked.values()) == {1}
 
 
 def test_an_adapter_whose_name_leads_elsewhere_is_not_listed() -> None:
