@@ -216,13 +216,22 @@ async def _relay_error(answer: Answer, reply: Reply, place: Place) -> None:
         return
     if answer.status == 404 and content.get("detail") == "Not Found":
         raise Unsupported("The engine of this model does not serve this route.")
-    said = content.get("error") or content.get("detail")
-    message = (
-        said if isinstance(said, str) else f"The model's engine answered with {answer.status}."
-    )
+    message = _said(content) or f"The model's engine answered with {answer.status}."
     kind = _TYPES.get(answer.status, "invalid_request" if answer.status < 500 else "internal")
     wrapped = reply.dialect.wrap(message, answer.status, kind)
     reply.whole(answer.status, [*pacing(answer.headers), JSON], wrapped)
+
+
+def _said(content: Content) -> str | None:
+    """Return the text of an error that is not in OpenAI's shape, if it has one."""
+    said = content.get("error") or content.get("detail")
+    first = said[0] if isinstance(said, list) and said else None
+    if isinstance(first, dict) and isinstance(first.get("msg"), str):
+        # FastAPI's for a body that it does not take
+        place = first.get("loc")
+        where = ".".join(str(each) for each in place) if isinstance(place, list) else ""
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    return said if isinstance(said, str) else None
 
 
 def _object(body: bytes) -> Content:

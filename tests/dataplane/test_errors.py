@@ -186,6 +186,13 @@ WRAPPED = {
     "a string for an error": (400, b'{"error":"no"}', (400, "invalid_request", None), "no"),
     "a detail": (405, captured_body("err-405"), (405, "invalid_request", None), "Method Not"),
     "a list of details": (422, b'{"detail":[{"x":1}]}', (422, "invalid_request", None), "422"),
+    "what FastAPI says of a body": (
+        422,
+        b'{"detail":[{"type":"missing","loc":["body","input",0],"msg":"Field required"}]}',
+        (422, "invalid_request", None),
+        "body.input.0: Field required",
+    ),
+    "no place": (422, b'{"detail":[{"msg":"No"}]}', (422, "invalid_request", None), "No"),
     "text": (500, b"Internal Server Error", (500, "internal", None), "500"),
     "a page": (502, b"<html><h1>Bad Gateway", (502, "internal", None), "502"),
     "nothing": (500, b"", (500, "internal", None), "500"),
