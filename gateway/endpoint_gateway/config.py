@@ -62,6 +62,8 @@ def check_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         port = parts.port
+        # what has a dot too many can't be looked up
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ValueError(_NO_URL) from error
     extra = parts.query or parts.fragment or parts.username is not None

@@ -85,7 +85,7 @@ class Pool:
         try:
             async with asyncio.timeout_at(min(limit, patience.deadline)):
                 connection = await self._open(replica)
-        except OSError as error:  # TimeoutError is one
+        except (OSError, UnicodeError) as error:  # the one a TimeoutError, the other of no name
             if isinstance(error, TimeoutError) and patience.deadline <= limit:
                 raise BackendTimeout(TOO_LONG) from error
             failed = ConnectFailed("The model's engine could not be reached.")

@@ -139,6 +139,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "one model": (one({"models": "tiny"}), "endpoints[0].models: must be a list"),
     "no backends": (one({"backends": []}), "endpoints[0].backends: must not be empty"),
     "TLS": (two({"backends": ["https://x"]}), "endpoints[1].backends[0]: must be http://HOST"),
+    "a dot too many": (
+        one({"backends": ["http://a..b"]}),
+        "endpoints[0].backends[0]: must be http",
+    ),
     "a path": (one({"backends": ["http://x", "http://x/api"]}), "endpoints[0].backends[1]: must"),
     "a number as key": (one(key={"key": 12}), "keys[0].key: must be the key itself in quotes"),
     "two keys in one": (

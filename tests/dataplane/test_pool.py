@@ -171,3 +171,8 @@ async def test_a_name_that_is_not_known_cannot_be_connected_to() -> None:
     for _ in range(2):
         with pytest.raises(ConnectFailed):
             await pool.request(Replica("nowhere.example", 80), REQUEST, patience())
+
+
+async def test_what_is_no_name_cannot_be_connected_to() -> None:
+    with pytest.raises(ConnectFailed):
+        await Pool(Limits()).request(Replica("a..b", 80), REQUEST, patience())
