@@ -14,11 +14,12 @@ _FELL_SILENT = "The model's engine fell silent in the middle of its answer."
 class Patience:
     """How long one request may take. `deadline` is in the loop's time and covers everything.
 
+    `began` is when the first replica was looked for, however many are asked.
     `first_byte_seconds` and `idle_seconds` are None except for streams: until the first byte of
     the body, and between two of them. `connect_seconds` None leaves the pool's own limit.
     """
 
-    __slots__ = ("connect_seconds", "deadline", "first_byte_seconds", "idle_seconds")
+    __slots__ = ("began", "connect_seconds", "deadline", "first_byte_seconds", "idle_seconds")
 
     def __init__(
         self,
@@ -26,25 +27,26 @@ class Patience:
         first_byte_seconds: float | None = None,
         idle_seconds: float | None = None,
         *,
+        began: float,
         connect_seconds: float | None = None,
     ) -> None:
+        self.began = began
         self.deadline = deadline
         self.first_byte_seconds = first_byte_seconds
         self.idle_seconds = idle_seconds
         self.connect_seconds = connect_seconds
 
-    def due(self, *, began: float, silent_since: float | None) -> float:
+    def due(self, silent_since: float | None) -> float:
         """Return the time at which patience ends as things stand.
 
-        `began` is when the request was sent; `silent_since` when the last of its answer's body
-        came, None before the first.
+        `silent_since` is when the last of the answer's body came, None before the first.
         """
-        since = began if silent_since is None else silent_since
+        since = self.began if silent_since is None else silent_since
         seconds = self.first_byte_seconds if silent_since is None else self.idle_seconds
         return self.deadline if seconds is None else min(since + seconds, self.deadline)
 
-    def verdict(self, *, began: float, silent_since: float | None) -> BackendTimeout:
+    def verdict(self, silent_since: float | None) -> BackendTimeout:
         """Return what to say when it has ended."""
-        if self.due(began=began, silent_since=silent_since) == self.deadline:
+        if self.due(silent_since) == self.deadline:
             return BackendTimeout(TOO_LONG)
         return BackendTimeout(_NOT_BEGUN if silent_since is None else _FELL_SILENT)

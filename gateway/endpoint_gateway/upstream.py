@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         self._busy = True
         self._patience = patience
         self._wants_whole = patience.first_byte_seconds is None
-        self._began = self._touched = self._loop.time()
+        self._touched = self._loop.time()
         if len(request) == 1:
             self._transport.write(request[0])
         else:
@@ -173,11 +173,6 @@ class Connection(asyncio.Protocol):
             self._sated = not sink.take(self._take())
         over = self._complete or self._error is not None
         return not self._sated and (bool(self._pieces) or not over)
-
-    @property
-    def complete(self) -> bool:
-        """Say whether all of the answer has come (though it may not have been read)."""
-        return self._complete
 
     def release(self) -> None:
         """End the request: the connection goes back to the pool if it is fit to, else it closes."""
@@ -328,7 +323,7 @@ class Connection(asyncio.Protocol):
         The timer stays for the next request. It looks at how things stand when it rings, and is
         set anew only where that would be too late.
         """
-        due = self._patience.due(began=self._began, silent_since=self._silent_since())
+        due = self._patience.due(self._silent_since())
         if self._timer is None or due < self._timer_due:
             if self._timer is not None:
                 self._timer.cancel()
@@ -340,10 +335,10 @@ class Connection(asyncio.Protocol):
         if not self._busy or self._complete:
             return
         silent_since = self._silent_since()
-        if self._patience.due(began=self._began, silent_since=silent_since) > self._loop.time():
+        if self._patience.due(silent_since) > self._loop.time():
             self._watch_clock()
         else:
-            self._fail(self._patience.verdict(began=self._began, silent_since=silent_since))
+            self._fail(self._patience.verdict(silent_since))
 
     def _silent_since(self) -> float | None:
         if not self._body_seen:

@@ -36,12 +36,14 @@ class Wire(asyncio.Transport):
         """Leave it to the test to look for the error."""
 
 
-def asked(first_byte: float | None = 10.0, idle: float | None = 5.0) -> Connection:
-    """Return a connection with a request on it that may take 100 s."""
+def asked(
+    first_byte: float | None = 10.0, idle: float | None = 5.0, *, since: float = 0.0
+) -> Connection:
+    """Return a connection with a request on it that may take 100 s, begun so many seconds ago."""
     connection = Connection(Pool(Limits()), Replica("engine", 1), limits=Limits())
     connection.connection_made(Wire())
     now = asyncio.get_running_loop().time()
-    connection.send(REQUEST, Patience(now + 100.0, first_byte, idle))
+    connection.send(REQUEST, Patience(now + 100.0, first_byte, idle, began=now - since))
     return connection
 
 
@@ -60,6 +62,13 @@ def test_a_stream_that_does_not_begin_is_waited_for_until_its_first_byte_is_due(
         connection = asked()
         connection.data_received(CHUNKED)
         assert await timed_out(connection) == pytest.approx(10.0)
+
+    run_virtually(story())
+
+
+def test_the_first_byte_is_due_from_the_first_attempt_on() -> None:
+    async def story() -> None:
+        assert await timed_out(asked(since=4.0)) == pytest.approx(6.0)
 
     run_virtually(story())
 

@@ -31,7 +31,8 @@ def patience(
     total: float = 5.0, first_byte: float | None = None, idle: float | None = None
 ) -> Patience:
     """Return limits that begin now."""
-    return Patience(asyncio.get_running_loop().time() + total, first_byte, idle)
+    now = asyncio.get_running_loop().time()
+    return Patience(now + total, first_byte, idle, began=now)
 
 
 async def read(connection: Upstream) -> bytes:
