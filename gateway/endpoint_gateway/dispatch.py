@@ -36,7 +36,9 @@ from .upstream import Connection, Sink
 
 logger = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 5
+MAX_REFUSALS = 5
+"""How many replicas may refuse a request; those that can't be reached don't count."""
+
 _MAX_ERROR_BYTES = 65536
 # copying so much costs less than a second piece to write
 _SMALL_BYTES = 16384
@@ -168,11 +170,12 @@ class Dispatcher:
     def patience(self, endpoint: Endpoint, request: Request) -> Patience:
         """Return the limits of a request that begins now."""
         own, ours = endpoint.timeouts, self._timeouts
-        deadline = self._loop.time() + (own.total or ours.total)
+        now = self._loop.time()
+        deadline = now + (own.total or ours.total)
         first_byte = idle = None
         if request.stream:
             first_byte, idle = own.first_byte or ours.first_byte, own.idle or ours.idle
-        return Patience(deadline, first_byte, idle, connect_seconds=own.connect)
+        return Patience(deadline, first_byte, idle, began=now, connect_seconds=own.connect)
 
     def lease(self, endpoint: Endpoint, request: Request, *, without: set[Replica]) -> Lease | None:
         """Take a place at a replica that was not tried yet."""
@@ -216,6 +219,7 @@ class Attempts:
         self._request = request
         self._record = record
         self._tried: set[Replica] = set()
+        self._refusals = 0
         self._lease: Lease | None = None
         self._connection: Connection | None = None
 
@@ -237,9 +241,7 @@ class Attempts:
     async def _first_good_answer(self) -> Answer:
         patience = self._dispatcher.patience(self._endpoint, self._request)
         failure: GatewayError | None = None
-        while self._record.attempts < MAX_ATTEMPTS:
-            if not self._lease_another():
-                break
+        while self._lease_another():
             try:
                 answer = await self._introduced(patience)
                 if answer.status not in _RETRIED or not await self._is_refusal(answer):
@@ -277,6 +279,7 @@ class Attempts:
         draining = answer.status == 500 and _DRAINING in await answer.begin(_MAX_ERROR_BYTES)
         if answer.status == 500 and not draining:
             return False
+        self._refusals += 1
         reason = "draining" if draining else str(answer.status)
         self._dispatcher.note_failure(self._endpoint, reason)
         if draining and not self._can_retry():
@@ -305,7 +308,7 @@ class Attempts:
 
     def _can_retry(self) -> bool:
         others = any(replica not in self._tried for replica in self._endpoint.replicas)
-        return others and self._record.attempts < MAX_ATTEMPTS
+        return others and self._refusals < MAX_REFUSALS
 
     def _give_back(self, *, failed: str | None = None) -> None:
         if failed is not None:

@@ -98,6 +98,23 @@ async def test_the_only_replicas_draining_is_a_503_to_come_back_after() -> None:
     assert answer.headers["retry-after"]
 
 
+async def test_no_number_of_replicas_that_cannot_be_reached_hides_one_that_can() -> None:
+    async with FakeVllm(answering(GOOD)) as good:
+        replicas = [*[await gone() for _ in range(8)], good.replica]
+        for _ in range(8):
+            async with live_gateway(endpoint(*replicas)) as live:
+                assert (await live.chat()).status_code == 200
+
+
+async def test_a_request_is_refused_five_times_at_most() -> None:
+    async with AsyncExitStack() as stack:
+        refusing = [FakeVllm(answering(REFUSALS["503"])) for _ in range(7)]
+        replicas = [(await stack.enter_async_context(each)).replica for each in refusing]
+        live = await stack.enter_async_context(live_gateway(endpoint(*replicas)))
+        assert (await live.chat()).status_code == 503
+    assert sum(len(each.requests) for each in refusing) == 5
+
+
 async def test_no_reachable_replica_is_a_502() -> None:
     async with live_gateway(endpoint(await gone(), await gone())) as live:
         answer = await live.chat()
