@@ -12,7 +12,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
-from .errors import ClientGone, Headers
+from .errors import ClientGone, GatewayError, Headers
 
 NO_CONTENT = 204
 """A status whose answer has no body, and must not have a content-length (RFC 9110, 8.6)."""
@@ -36,6 +36,9 @@ class Wire(Protocol):
     def go_on_reading(self) -> None:
         """Take again what the client sends."""
 
+    def hurry(self, seconds: float) -> None:
+        """Give the rest of the request's body so much time at most."""
+
     def answered(self, exchange: "Exchange") -> None:
         """Take note that an answer is complete."""
 
@@ -52,6 +55,7 @@ class Exchange:
         "_chunked",
         "_complete",
         "_drained",
+        "_failure",
         "_head",
         "_invited",
         "_leaver",
@@ -98,6 +102,7 @@ class Exchange:
         self._invited = False
         self._chunked = False
         self._head = b""
+        self._failure: GatewayError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._drained: Callable[[], None] | None = None
         self._leaver: Callable[[], None] | None = None
@@ -107,9 +112,11 @@ class Exchange:
     async def read(self) -> bytes:
         """Return what has come of the body since the last call, waiting for some; b"" at its end.
 
-        Raises ClientGone.
+        Raises ClientGone, and GatewayError where what came is no body, or came too slowly.
         """
         while not self._pieces and not self._complete:
+            if self._failure is not None:
+                raise self._failure
             if self.gone:
                 raise ClientGone
             await self._wait_for_body()
@@ -143,6 +150,17 @@ class Exchange:
         """Take note that the whole request is there."""
         self._complete = True
         self._wake()
+
+    def refuse(self, failure: GatewayError) -> None:
+        """Take note that the rest of the request can't come."""
+        self._failure = failure
+        self.keep_alive = False
+        self._wake()
+
+    def hurry(self, seconds: float) -> None:
+        """Give the rest of the body so much time at most."""
+        if not (self._complete or self.gone):
+            self._wire.hurry(seconds)
 
     @property
     def is_complete(self) -> bool:

@@ -188,11 +188,8 @@ class ClientConnection(asyncio.Protocol):
             self._running = True
             self._verdict = None
             self._keeper.run(self._answer(exchange))
-            if not exchange.is_complete:
-                self._body_due = self._loop.time() + self._limits.body_seconds
-        if not (exchange.is_complete or self._lagging or self._deaf):
-            left = self._body_due - self._loop.time()
-            self._allow(min(self._limits.stall_seconds, left), self._stalls)
+            self._body_due = self._loop.time() + self._limits.body_seconds
+        self._await_body(exchange)
 
     def pause_writing(self) -> None:
         self._lagging = True
@@ -332,12 +329,20 @@ class ClientConnection(asyncio.Protocol):
             self._waits = False
             self._transport.resume_reading()
 
+    def hurry(self, seconds: float) -> None:
+        self._body_due = min(self._body_due, self._loop.time() + seconds)
+        if self._exchange is not None:
+            self._await_body(self._exchange)
+
     def answered(self, exchange: Exchange) -> None:
         if exchange.gone:
             return
-        if not exchange.keep_alive or self._deaf:
+        last = self._deaf or not exchange.keep_alive
+        if last and exchange.is_complete:
             self._deaf = True
             self._close()
+        elif last:
+            self._part()
         elif exchange.is_complete:
             self._await_next()
         else:
@@ -365,6 +370,11 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.go_on_reading()
             self._allow(self._limits.idle_seconds, self.abort)
+
+    def _await_body(self, exchange: Exchange) -> None:
+        if not (exchange.is_complete or self._lagging or self._deaf):
+            left = self._body_due - self._loop.time()
+            self._allow(min(self._limits.stall_seconds, left), self._stalls)
 
     def _await_the_rest(self) -> None:
         """See that what was begun and is not answered doesn't stay half sent for ever."""
@@ -406,17 +416,24 @@ class ClientConnection(asyncio.Protocol):
             self._verdict()
 
     def _refuse(self, error: GatewayError) -> None:
-        """Read nothing more, answer if what was read has no answer yet, and close after it."""
+        """Read nothing more, see that what was read is answered, and close after it."""
         self._deaf = True
         exchange = self._exchange
-        if exchange is None or not (exchange.is_complete or exchange.started):
-            self._transport.write(_refusal(error))
-        elif not exchange.ended:
-            exchange.keep_alive = False
-            return
         if exchange is not None and not exchange.ended:
-            exchange.leave()
-        self._close()
+            exchange.refuse(error)
+            return
+        if exchange is None:
+            self._transport.write(_refusal(error))
+            self._part()
+        else:
+            self._close()
+
+    def _part(self) -> None:
+        """Close, but not yet to a client that still sends: it would lose its answer by that."""
+        self._deaf = True
+        self._transport.write_eof()
+        self.go_on_reading()
+        self._allow(self._limits.head_seconds, self._close)
 
     def _close(self) -> None:
         """Close when all is sent, for which a client that doesn't read has a while."""

@@ -11,7 +11,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint_gateway.errors import ClientGone
+from endpoint_gateway.errors import ClientGone, GatewayError
 from endpoint_gateway.exchange import Exchange
 from endpoint_gateway.inbound import ClientConnection, Limits
 from helpers.smuggling import CORPUS, LAST
@@ -30,16 +30,20 @@ class Wire:
     def __init__(self) -> None:
         self.sent = b""
         self.closing = False
+        self.ended = False
         self.paused = False
 
     def write(self, data: bytes) -> None:
         self.sent += data
 
+    def write_eof(self) -> None:
+        self.ended = True
+
     def close(self) -> None:
-        self.closing = True
+        self.closing = self.ended = True
 
     def abort(self) -> None:
-        self.closing = True
+        self.closing = self.ended = True
 
     def is_closing(self) -> bool:
         return self.closing
@@ -84,6 +88,10 @@ class Keeper:
                 pass
         except ClientGone:
             return
+        except GatewayError as error:
+            exchange.start(error.status, [], length=0)
+            exchange.end()
+            return
         exchange.start(200, [], length=0)
         exchange.end()
 
@@ -123,6 +131,6 @@ def test_each_request_is_answered_once_and_what_is_none_is_refused_once(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         wire = runner.run(hold(pieces, keeper))
     answers = wire.sent.count(b"HTTP/1.1 2") + wire.sent.count(b"HTTP/1.1 4")
-    assert answers <= keeper.asked + wire.closing
+    assert answers <= keeper.asked + wire.ended
     assert wire.sent.startswith(b"HTTP/1.1 ") or not wire.sent
     assert keeper.held == 0

@@ -200,6 +200,9 @@ class Wire:
     def go_on_reading(self) -> None:
         pass
 
+    def hurry(self, seconds: float) -> None:
+        pass
+
     def answered(self, exchange: Exchange) -> None:
         pass
 

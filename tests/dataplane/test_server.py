@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from endpoint_gateway.errors import ClientGone
+from endpoint_gateway.client import JSON
+from endpoint_gateway.errors import ClientGone, GatewayError, render
 from endpoint_gateway.exchange import Exchange
 from endpoint_gateway.inbound import Handler, Limits
 from helpers.fake_vllm import (
@@ -48,6 +49,11 @@ class Echo:
             while piece := await exchange.read():
                 body += piece
         except ClientGone:
+            return
+        except GatewayError as error:
+            body = render(error)
+            exchange.start(error.status, [JSON, (b"x-request-id", b"1")], length=len(body))
+            exchange.end(body)
             return
         self.requests.append((exchange.path, body))
         self.headers = exchange.headers
@@ -325,6 +331,40 @@ async def test_a_body_that_comes_in_drops_has_an_end_too() -> None:
         assert told(await rest) == (408, "request_timeout")
 
 
+async def test_a_body_that_stalls_is_told_of_as_the_route_has_it() -> None:
+    head = (
+        HEAD.replace(b"/first", b"/v1/messages") + b"x-request-id: mine\r\norigin: https://a.b\r\n"
+    )
+    head += b"x-api-key: %s\r\ncontent-length: 9\r\n\r\nx" % SECRET.encode()
+    slow, browsers = Limits(stall_seconds=0.05), ("https://a.b",)
+    async with live_gateway(endpoint(), limits=slow, cors_origins=browsers) as live:
+        reader, writer = await live.connect()
+        writer.write(head)
+        answer, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        (line,) = live.lines()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nx-request-id: mine" in answer
+    assert b"\r\naccess-control-allow-origin: https://a.b" in answer
+    assert json.loads(body)["type"] == "error"
+    assert (line["status"], line["error"], line["request_id"]) == (408, "request_timeout", "mine")
+
+
+async def test_an_application_may_want_a_body_sooner() -> None:
+    async def hurrying(exchange: Exchange) -> None:
+        exchange.hurry(0.1)
+        await echo(exchange)
+
+    echo = Echo()
+    async with client_of(hurrying) as client:
+        client.writer.write(HEAD + b"content-length: 1000000\r\n\r\n")
+        rest = asyncio.create_task(client.rest())
+        while not rest.done():
+            client.writer.write(b"x")
+            await asyncio.sleep(0.01)
+        assert told(await rest) == (408, "request_timeout")
+
+
 async def test_a_connection_on_which_nothing_is_asked_is_closed() -> None:
     async with client_of(Echo(), limits=Limits(idle_seconds=0.05)) as client:
         assert await client.rest() == b""
@@ -340,6 +380,27 @@ async def test_a_body_that_nobody_wants_any_more_has_an_end() -> None:
         writer.write(b"x")
         assert b"HTTP/1.1" not in await reader.read()
         writer.close()
+
+
+async def test_a_client_that_still_sends_lives_to_read_its_answer() -> None:
+    head = HEAD.replace(b"/first", b"/v1/completions") + b"connection: close\r\n"
+    async with live_gateway(endpoint(), limits=Limits(head_seconds=0.5)) as live:
+        reader, writer = await live.connect()
+        writer.write(head + b"content-length: 90000\r\n\r\n")
+        for _ in range(9):
+            writer.write(b"x" * 10_000)
+            await asyncio.sleep(0.01)
+        assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+        writer.close()
+
+
+async def test_a_client_that_sends_on_is_not_listened_to_for_ever() -> None:
+    async with client_of(Echo(), limits=Limits(head_seconds=0.05)) as client:
+        client.writer.write(b"hello\r\n\r\n")
+        assert told(await client.rest()) == (400, None)
+        while not client.writer.transport.is_closing():
+            client.writer.write(b"x")
+            await asyncio.sleep(0.01)
 
 
 async def test_a_connection_outlives_the_rest_of_a_body_that_nobody_wanted() -> None:
