@@ -10,10 +10,14 @@ from io import BytesIO
 from types import TracebackType
 
 from .dialects import OPENAI
-from .errors import BodyTooLarge, ClientGone, GatewayError, Headers
+from .errors import BodyTooLarge, ClientGone, GatewayError, Headers, Overloaded
 from .exchange import Exchange
 from .headers import find
 from .record import Record
+from .room import FREE_BYTES, Place
+
+_GRACE_SECONDS = 30.0
+_BYTES_PER_SECOND = 65536
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 
@@ -106,33 +110,48 @@ class Reply:
             self.end((b"\n\n" if inside_event else b"") + self.dialect.event(body))
 
 
-async def read_body(exchange: Exchange, *, limit: int) -> bytes:
-    """Return the request's whole body. Raises BodyTooLarge and ClientGone."""
-    body = await exchange.read()
-    if exchange.is_complete and len(body) <= limit:
+async def make_room(exchange: Exchange, place: Place, *, limit: int) -> None:
+    """Take room for a large body, and see that who has it sends. Raises BodyTooLarge, Overloaded.
+
+    One that is announced as too large is not waited for. What the client sends on regardless is
+    thrown away by the server, so that it lives to read its answer. One of which no size is
+    announced takes more room as it comes.
+    """
+    announced = find(exchange.headers, b"content-length")
+    # the parser took it for a number
+    size = exchange.size if announced is None else int(announced)
+    if size > limit:
+        raise too_large(limit)
+    if size > FREE_BYTES:
+        await place.take(size)
+    if size > FREE_BYTES or announced is None:
+        most = limit if announced is None else size
+        exchange.hurry(_GRACE_SECONDS + most / _BYTES_PER_SECOND)
+
+
+async def next_piece(exchange: Exchange, place: Place, *, so_far: int, limit: int) -> bytes:
+    """Return more of a body of which so much has come, b"" at its end; there is room for it.
+
+    Raises as `Exchange.read` does, and as `make_room`.
+    """
+    piece = await exchange.read()
+    if so_far + len(piece) > limit:
+        raise too_large(limit)
+    if not place.grow(so_far + len(piece)):
+        raise Overloaded
+    return piece
+
+
+async def read_body(exchange: Exchange, place: Place, *, limit: int) -> bytes:
+    """Return the request's whole body. Raises as `next_piece` does."""
+    body = await next_piece(exchange, place, so_far=0, limit=limit)
+    if exchange.is_complete:
         return body
     # pieces that are joined in the end would take twice the memory, and leave it in pieces
     whole = BytesIO()
-    while whole.write(body) and whole.tell() <= limit:
-        body = await exchange.read()
-    if whole.tell() > limit:
-        raise too_large(limit)
+    while whole.write(body):
+        body = await next_piece(exchange, place, so_far=whole.tell(), limit=limit)
     return whole.getvalue()
-
-
-def expected_size(exchange: Exchange, limit: int) -> int:
-    """Return the most that the request's body can come to. Raises BodyTooLarge.
-
-    A body that is announced as too large is not waited for. What the client sends on regardless
-    is thrown away by the server, so that it lives to read its answer.
-    """
-    announced = find(exchange.headers, b"content-length")
-    if announced is not None:
-        size = int(announced)  # the parser took it for a number
-        if size > limit:
-            raise too_large(limit)
-        return size
-    return exchange.size if exchange.is_complete else limit
 
 
 def too_large(limit: int) -> BodyTooLarge:

@@ -18,7 +18,7 @@ from . import models, routing
 from .affinity import affinity_of
 from .auth import authenticate
 from .catalog import Catalog, Endpoint, Key, Keyring
-from .client import Reply, Watch, expected_size, read_body
+from .client import Reply, Watch, make_room, read_body
 from .dispatch import Dispatcher, Request
 from .errors import (
     ClientGone,
@@ -39,7 +39,7 @@ from .peek import peek, state_asked_for
 from .record import Record
 from .relay import read_whole, relay
 from .rewriting import rewrite
-from .room import FREE_BYTES, Place, Room
+from .room import Place, Room
 from .routes import Kind, Target, find
 from .spool import spooled
 from .usage import unheard
@@ -155,16 +155,16 @@ class Pipeline:
         if not self._directory.ready:
             raise NotReady("The gateway has only just begun. Try again.")
         key = authenticate(call.headers, self._directory.keyring, now=time.time())
-        call.record.key = call.place.owner = key.qualified_name
+        call.record.key = key.qualified_name
+        # not the key: whoever may make one may make many
+        call.place.owner = key.namespace
         return key
 
     async def infer(self, call: Call) -> None:
         """Pass a JSON request on to the endpoint that it means, and its answer back."""
         key = self.key_of(call)
-        size = expected_size(call.exchange, self._room.largest)
-        if size > FREE_BYTES:
-            await call.place.take(size)
-        body = await read_body(call.exchange, limit=self._room.largest)
+        await make_room(call.exchange, call.place, limit=self._room.largest)
+        body = await read_body(call.exchange, call.place, limit=self._room.largest)
         call.place.give_back(down_to=len(body))
         endpoint, request = self._asked(call, key, body)
         # of one that was rewritten there would be two
@@ -189,12 +189,10 @@ class Pipeline:
         """Pass a form on to the endpoint that it means, and its answer back."""
         key = self.key_of(call)
         boundary = boundary_of(find_header(call.headers, b"content-type"))
-        size = expected_size(call.exchange, self._room.largest)
         # one of its own: what is spooled goes with the request
-        with Place(self._room, call.record.key) as place:
-            if size > FREE_BYTES:
-                await place.take(size)
-            async with spooled(call.exchange, limit=self._room.largest) as body:
+        with Place(self._room, key.namespace) as place:
+            await make_room(call.exchange, place, limit=self._room.largest)
+            async with spooled(call.exchange, place, limit=self._room.largest) as body:
                 place.give_back(down_to=len(body))
                 peeked = peek_form(body, boundary)
                 endpoint = self._meant(call, key, peeked.model)

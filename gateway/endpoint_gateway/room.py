@@ -1,4 +1,4 @@
-"""Room for bodies: how much of them is held at a time, by all requests together and for one key.
+"""Room for bodies: how much is held at a time, by all requests together and for one owner.
 
 Used by the pipeline before it reads a large body, and by relay before it holds an answer back.
 Small bodies take no room: as many as there are connections are bounded already. Who finds none

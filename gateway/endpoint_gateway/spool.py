@@ -9,21 +9,20 @@ import tempfile
 from collections.abc import AsyncIterator
 from mmap import ACCESS_READ, mmap
 
-from .client import too_large
+from .client import next_piece
 from .exchange import Exchange
+from .room import Place
 
 MAX_HELD_BYTES = 1 << 20
 
 
 @contextlib.asynccontextmanager
-async def spooled(exchange: Exchange, *, limit: int) -> AsyncIterator[bytes | mmap]:
-    """Give the request's whole body. Raises BodyTooLarge and ClientGone."""
+async def spooled(exchange: Exchange, place: Place, *, limit: int) -> AsyncIterator[bytes | mmap]:
+    """Give the request's whole body. Raises as `next_piece` does."""
     with tempfile.SpooledTemporaryFile(max_size=MAX_HELD_BYTES) as file:
         size = 0
-        while piece := await exchange.read():
+        while piece := await next_piece(exchange, place, so_far=size, limit=limit):
             size += len(piece)
-            if size > limit:
-                raise too_large(limit)
             file.write(piece)
         file.flush()
         if size <= MAX_HELD_BYTES:

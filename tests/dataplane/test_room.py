@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from endpoint_gateway.client import read_body
+from endpoint_gateway.client import make_room, read_body
 from endpoint_gateway.errors import Overloaded
 from endpoint_gateway.exchange import Exchange
 from endpoint_gateway.room import FREE_BYTES, Place, Room
@@ -189,7 +189,9 @@ async def test_a_large_body_waits_unread_until_an_answer_has_begun_and_a_small_o
 
 
 class Wire:
-    """A connection that nothing is to be seen of."""
+    """A connection of which is to be seen how long a body may take."""
+
+    seconds: float | None = None
 
     def write(self, data: bytes) -> None:
         pass
@@ -201,17 +203,51 @@ class Wire:
         pass
 
     def hurry(self, seconds: float) -> None:
-        pass
+        self.seconds = seconds
 
     def answered(self, exchange: Exchange) -> None:
         pass
+
+
+def asked(wire: Wire, *headers: tuple[bytes, bytes]) -> Exchange:
+    return Exchange(
+        wire, method="POST", path="/", headers=[*headers], version="1.1", keep_alive=True
+    )
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(b"%d" % FREE_BYTES, None), (b"655360", 40)])
+async def test_who_has_room_for_a_body_sends_it_soon(size: bytes, seconds: float | None) -> None:
+    wire, whole = Wire(), room(4000, 1000)
+    with Place(whole, "a") as place:
+        await make_room(asked(wire, (b"content-length", size)), place, limit=1000 * KIB)
+        assert whole.taken == (int(size) if seconds else 0)
+    assert wire.seconds == seconds
+
+
+async def test_a_body_without_a_length_takes_room_as_it_comes() -> None:
+    wire, whole = Wire(), room(200, 100)
+    exchange = asked(wire)
+    with Place(whole, "a") as place:
+        await make_room(exchange, place, limit=100 * KIB)
+        assert (whole.taken, wire.seconds) == (0, 30 + 100 / 64)
+        reading = asyncio.create_task(read_body(exchange, place, limit=100 * KIB))
+        for _ in range(2):
+            exchange.take_body(b"x" * 20 * KIB)
+            await asyncio.sleep(0.001)
+        assert whole.taken == 40 * KIB
+        await taken(whole, "a", 50)
+        exchange.take_body(b"x" * 20 * KIB)
+        with pytest.raises(Overloaded):
+            await reading
 
 
 async def test_a_large_body_is_held_once_while_it_comes() -> None:
     exchange = Exchange(Wire(), method="POST", path="/", headers=[], version="1.1", keep_alive=True)
     tracemalloc.start()
     try:
-        reading = asyncio.create_task(read_body(exchange, limit=8 << 20))
+        reading = asyncio.create_task(
+            read_body(exchange, Place(room(8 * KIB, 8 * KIB)), limit=8 << 20)
+        )
         for _ in range(64):
             exchange.take_body(b"x".ljust(65536))
             await asyncio.sleep(0)
@@ -226,7 +262,7 @@ async def test_a_large_body_is_held_once_while_it_comes() -> None:
 async def test_neither_a_wrong_key_nor_a_body_too_large_takes_room() -> None:
     tight: dict[str, Any] = {"max_body_bytes": 50_000, "body_memory_bytes": 50_000}
     async with live_gateway(endpoint(), keys=(key(), key("sk-b")), **tight) as live:
-        with Place(live.gateway.room, "team-a/ci") as place:
+        with Place(live.gateway.room, "team-a") as place:
             await place.take(50_000)
             wrong = {"authorization": "Bearer wrong"}
             refused = await live.client.post(
