@@ -132,6 +132,10 @@ class Answer:
         """Hand the rest of a good answer's body to this sink. Raises as Connection.pump does."""
         await self._connection.pump(sink)
 
+    def finish(self) -> None:
+        """Take note that the body has nothing more to say, whether or not its end is here."""
+        self._connection.finish()
+
     async def begin(self, size: int) -> bytes:
         """Return the beginning of the body, about `size` bytes of it; it is still to be read."""
         while len(self._early) < size and (piece := await self._read_on()):

@@ -6,8 +6,6 @@ answer is held until it is whole, so that one that breaks off can still become a
 large to be held is passed on as it comes.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -30,7 +28,6 @@ from .upstream import Sink
 from .usage import Usage, of_answer, of_stream
 
 MAX_HELD_BYTES = 4 << 20
-_ENDING_SECONDS = 0.25
 # in which an answer tells its usage, after all else
 _TAIL_BYTES = 4096
 
@@ -56,6 +53,9 @@ class Answer(Protocol):
 
     async def pump(self, sink: Sink) -> None:
         """Hand the rest of the body to this sink, piece by piece."""
+
+    def finish(self) -> None:
+        """Take note that the body has nothing more to say, whether or not its end is here."""
 
 
 async def relay(answer: Answer, reply: Reply, place: Place) -> None:
@@ -100,7 +100,7 @@ async def _relay_stream(answer: Answer, reply: Reply) -> None:
         # whoever leaves has used what there was
         reply.record.usage = events.usage
     if events.stream.over:
-        await _see_out(answer)
+        answer.finish()
     events.end(failure)
 
 
@@ -149,17 +149,6 @@ class _Events:
             reply.end()
         else:
             reply.fail(failure or AnswerAborted(_ABORTED), inside_event=stream.inside_event)
-
-
-async def _see_out(answer: Answer) -> None:
-    """Wait a moment for the end of a body that has nothing more to say.
-
-    Without it the engine's connection can't be used again. It mostly comes with the last event.
-    """
-    with contextlib.suppress(TimeoutError, GatewayError):
-        async with asyncio.timeout(_ENDING_SECONDS):
-            while await answer.read():
-                pass
 
 
 async def _relay_whole(answer: Answer, reply: Reply, place: Place) -> None:

@@ -21,6 +21,8 @@ from .errors import BadAnswer, ConnectionLost, GatewayError, Headers
 from .headers import is_coded, is_framed
 from .patience import Patience
 
+_ENDING_SECONDS = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -82,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
+        self._ending: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._reset()
 
@@ -174,11 +177,26 @@ class Connection(asyncio.Protocol):
         over = self._complete or self._error is not None
         return not self._sated and (bool(self._pieces) or not over)
 
+    def finish(self) -> None:
+        """Take note that the body has nothing more to say, whether or not its end is here."""
+        self._sated = True
+
     def release(self) -> None:
-        """End the request: the connection goes back to the pool if it is fit to, else it closes."""
+        """End the request: the connection goes back to the pool if it is fit to, else it closes.
+
+        The end of a body that has nothing more to say is waited for a moment, by nobody else: it
+        mostly comes with the last event, and without it the connection can't be used again.
+        """
         self._busy = False
         self._waiter = None
         self._pieces = []
+        if self._sated and not (self._complete or self._closed):
+            self._resume()
+            self._ending = self._loop.call_later(_ENDING_SECONDS, self.abort)
+        else:
+            self._retire()
+
+    def _retire(self) -> None:
         if self._complete and self._reusable and not self._closed:
             self._resume()
             self._keeper.put_back(self)
@@ -196,7 +214,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._busy:
+        if not (self._busy or self._ending):
             # an engine that talks out of turn would answer the next request with this
             self.abort()
             return
@@ -211,9 +229,20 @@ class Connection(asyncio.Protocol):
             self._fail(BadAnswer("The model's engine sent more headers than we take."))
         if self._sink is not None and not self._flow(self._sink):
             self._wake()
+        if self._ending is not None and self._complete:
+            self._see_out()
+
+    def _see_out(self) -> None:
+        """Take note that the end of a request that is over has come."""
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+            self._pieces = []
+            self._retire()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self._see_out()
         if self._timer is not None:
             self._timer.cancel()
         if not self._busy:

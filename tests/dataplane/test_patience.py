@@ -13,7 +13,7 @@ from endpoint_gateway.patience import Patience
 from endpoint_gateway.pool import Pool
 from endpoint_gateway.upstream import Connection, Limits
 from helpers.engine_client import CHUNKED, REQUEST
-from helpers.fake_vllm import chunk
+from helpers.fake_vllm import LAST_CHUNK, chunk
 from helpers.virtual_clock import run_virtually
 
 
@@ -111,5 +111,74 @@ def test_an_answer_that_is_no_stream_has_its_deadline_alone() -> None:
         connection = asked(first_byte=None, idle=None)
         connection.data_received(CHUNKED + chunk(b"one"))
         assert await timed_out(connection) == pytest.approx(100.0)
+
+    run_virtually(story())
+
+
+class Keeping:
+    """Writes down what comes back."""
+
+    def __init__(self) -> None:
+        self.kept: list[Connection] = []
+
+    def put_back(self, connection: Connection) -> None:
+        self.kept.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Have it no more."""
+
+
+class Abortable(Wire):
+    """A transport that says whether it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Finished:
+    """A connection that was released before the end of a body of which all had been said."""
+
+    def __init__(self) -> None:
+        self._keeper, self._wire = Keeping(), Abortable()
+        self.connection = Connection(self._keeper, Replica("engine", 1), limits=Limits())
+        self.connection.connection_made(self._wire)
+        now = asyncio.get_running_loop().time()
+        self.connection.send(REQUEST, Patience(now + 100.0, 10.0, 5.0, began=now))
+        self.connection.data_received(CHUNKED + chunk(b"all"))
+        self.connection.finish()
+        self.connection.release()
+
+    def became(self) -> tuple[int, bool]:
+        """Return how often it was put back, and whether it was closed."""
+        return len(self._keeper.kept), self._wire.aborted
+
+
+def test_the_end_of_what_has_no_more_to_say_is_waited_for_by_nobody_but_its_connection() -> None:
+    async def story() -> None:
+        finished = Finished()
+        await asyncio.sleep(0.2)
+        assert finished.became() == (0, False)
+        finished.connection.data_received(LAST_CHUNK)
+        await asyncio.sleep(1)
+        assert finished.became() == (1, False)
+        finished.connection.data_received(LAST_CHUNK)
+        assert finished.became() == (1, True)
+
+    run_virtually(story())
+
+
+def test_an_end_that_does_not_come_closes_its_connection() -> None:
+    async def story() -> None:
+        finished = Finished()
+        await asyncio.sleep(0.2)
+        assert finished.became() == (0, False)
+        await asyncio.sleep(0.1)
+        assert finished.became() == (0, True)
+        finished.connection.connection_lost(None)
+        assert finished.became() == (0, True)
 
     run_virtually(story())
