@@ -259,6 +259,7 @@ async def _serve_gateway(settings: Settings, gateway: Gateway) -> None:
         max_connections=_most_connections(settings.max_connections),
         drain_seconds=drain_seconds,
     )
+    api.on_refusal = gateway.metrics.refused
     # on a port of its own that nobody exposes
     page = Server(partial(_metrics_page, gateway.metrics), port=settings.metrics_port)
     await page.listen()

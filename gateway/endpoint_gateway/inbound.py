@@ -68,6 +68,9 @@ class Keeper(Protocol):
     def hold(self, more: int) -> None:
         """Take note of so many more bytes of heads that are not whole."""
 
+    def refused(self, status: int) -> None:
+        """Take note that what came was no request, and was answered with this."""
+
     def run(self, answer: Coroutine[object, object, None]) -> None:
         """Have a request answered."""
 
@@ -423,6 +426,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.refuse(error)
             return
         if exchange is None:
+            self._keeper.refused(error.status)
             self._transport.write(_refusal(error))
             self._part()
         else:

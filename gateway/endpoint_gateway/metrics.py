@@ -22,6 +22,7 @@ _FLUSH_SECONDS = 0.05
 
 _SHARED_LIMITS = "Whether the server on which gateways count limits together can be had (1) or not."
 _ERRORS = "Attempts at a replica that failed, by what went wrong."
+_REFUSED = "What came and was no request, by the status that it was answered with."
 _RETRIES = "Attempts that were made again, on another replica."
 
 _NAMES = ("method", "path", "route", "endpoint", "key", "stream", "error")
@@ -41,6 +42,7 @@ class Metrics:
         self.registry.register(self._tally)
         named: Any = {"namespace": "vllm_endpoints_gateway", "registry": self.registry}
         self._upstream_errors = Counter("upstream_errors", _ERRORS, ("endpoint", "reason"), **named)
+        self._refused = Counter("refused_heads", _REFUSED, ("status",), **named)
         self._retries = Counter("upstream_retries", _RETRIES, ("endpoint",), **named)
 
     def shared_limits(self) -> Gauge:
@@ -66,6 +68,10 @@ class Metrics:
     def upstream_error(self, endpoint: str, reason: str) -> None:
         """Count an attempt that failed."""
         self._upstream_errors.labels(endpoint, reason).inc()
+
+    def refused(self, status: int) -> None:
+        """Count what was no request."""
+        self._refused.labels(status).inc()
 
     def retry(self, endpoint: str) -> None:
         """Count an attempt that is made again."""

@@ -6,7 +6,7 @@ Made by app, once for the API and once for the page of metrics. What a connectio
 import asyncio
 import contextlib
 import heapq
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 
 from .errors import CannotListen
 from .inbound import ClientConnection, Handler, Limits
@@ -21,7 +21,7 @@ class Server:
     `drain_seconds` is how long requests may go on once it is told to end. Of more than
     `max_connections` connections those are ended on which nothing was asked for longest, then those
     whose requests take longest to come: whoever opens them without end takes no place from those
-    who ask.
+    who ask. `on_refusal` is called with the status of each answer to what was no request.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Server:
     ) -> None:
         self.handler = handler
         self.ending = False
+        self.on_refusal: Callable[[int], None] | None = None
         self.connections: set[ClientConnection] = set()
         self._host = host
         self._port = port
@@ -93,6 +94,11 @@ class Server:
             # at once: it is still there for a moment, and more may be opened meanwhile
             self.connections.discard(each)
             each.abort()
+
+    def refused(self, status: int) -> None:
+        """Take note that what came was no request, and was answered with this."""
+        if self.on_refusal is not None:
+            self.on_refusal(status)
 
     def run(self, answer: Coroutine[object, object, None]) -> None:
         """Have a request answered."""

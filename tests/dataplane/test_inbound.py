@@ -77,6 +77,9 @@ class Keeper:
     def hold(self, more: int) -> None:
         self.held += more
 
+    def refused(self, status: int) -> None:
+        assert 400 <= status < 500
+
     def run(self, answer: Coroutine[object, object, None]) -> None:
         assert all(each.done() for each in self.tasks)
         self.tasks.add(asyncio.get_running_loop().create_task(answer))

@@ -241,6 +241,18 @@ async def test_requests_are_counted_by_bounded_labels() -> None:
     assert f'{first_byte}{{endpoint="team-a/qwen",route="chat.completions"}} 1.0' in page
 
 
+async def test_what_is_no_request_is_counted_too() -> None:
+    environ = {"BACKEND_URL": "http://127.0.0.1:1", "API_KEYS": SECRET}
+    async with gateway_process(environ) as running:
+        url = running.client.base_url
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"hello\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+        page = (await running.client.get(running.metrics_url)).text
+    assert 'vllm_endpoints_gateway_refused_heads_total{status="400"} 1.0' in page
+
+
 async def test_an_endpoint_that_is_gone_is_no_longer_counted() -> None:
     async with (
         FakeVllm(answering(captured("chat"))) as engine,
