@@ -215,20 +215,21 @@ class SharedLimits:
         spent, self._spent = self._spent, {}
         if not self._waiting:
             self._wake.clear()
+        scopes = {name: each.scope for name, each in spent.items()}
+        scopes |= {scope.name: scope for each in self._under_way for scope in each.scopes}
         async with asyncio.timeout(self._trip_seconds):
-            answer = await self._ask(spent)
+            answer = await self._ask(scopes, spent)
         numbers = iter(_numbers(answer, sum(len(each.scopes) for each in self._under_way)))
         for waiting in self._under_way:
+            # with the limits that the script decided by, which may have changed since it was asked
             standings = [
-                Standing(scope, next(numbers), next(numbers), int(next(numbers)))
+                Standing(scopes[scope.name], next(numbers), next(numbers), int(next(numbers)))
                 for scope in waiting.scopes
             ]
             waiting.answer.set_result((standings, self._holder))
         self._under_way = []
 
-    async def _ask(self, spent: dict[str, _Spent]) -> Any:
-        scopes = {name: each.scope for name, each in spent.items()}
-        scopes |= {scope.name: scope for each in self._under_way for scope in each.scopes}
+    async def _ask(self, scopes: dict[str, Scope], spent: dict[str, _Spent]) -> Any:
         numbers = {name: number for number, name in enumerate(scopes, 1)}
         nothing = _Spent(Scope("", "", Limits()))
         told = [spent.get(name, nothing) for name in scopes]

@@ -180,6 +180,17 @@ async def test_no_number_of_tokens_ends_what_gateways_share(
     assert 29 * 86400_000 < left <= 30 * 86400_000 + 1
 
 
+async def test_limits_that_change_while_a_round_trip_is_under_way_lose_no_place(
+    server: RedisServer,
+) -> None:
+    old, new = scope(in_flight=1), scope(in_flight=2)
+    async with Sharing(server) as shared:
+        assert await is_up(shared)
+        asked = [admitted(shared, each) for each in (new, old, new)]
+        # what was taken is what those who were admitted give back
+        assert await asyncio.gather(*asked) == [True, True, False]
+
+
 async def test_a_server_that_forgot_the_script_is_told_it_again(server: RedisServer) -> None:
     async with Sharing(server) as shared, Redis.from_url(server.url) as client:
         assert await is_up(shared)
