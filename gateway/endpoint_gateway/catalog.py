@@ -58,9 +58,9 @@ class Endpoint:
     them know. `hosts` are what else than its name in the cluster leads to it. `matches_model`: a
     request that names it by path or host must name a model of it. `routes` are the only ones that
     it has; empty means all. `by_prefix`: requests whose prompts begin alike go to the same replica.
-    `authorizations` are header values for the engines, the likeliest
-    first: while keys change each engine takes another one of them. None stands for an engine that
-    wants no key. `created` is in seconds since 1970.
+    `authorizations` are header values for the engines, the likeliest first: while keys change each
+    engine takes another one of them. None stands for an engine that wants no key. `created` is in
+    seconds since 1970.
     """
 
     namespace: str

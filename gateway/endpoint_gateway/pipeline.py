@@ -1,9 +1,8 @@
 """The story of a request: find its route, authenticate, peek, find its endpoint, admit, dispatch,
 relay.
 
-Called by the application. The nesting of `async with` here is
-the lifetime of everything that a request holds; it is all given back on the way out, whatever
-happens. This is also the inner of the two shells: no failure of ours leaves it without an answer.
+Called by the application. The nesting of `async with` here is the lifetime of everything that a
+request holds; it is all given back on the way out, whatever happens. This is also the inner of the two shells: no failure of ours leaves it without an answer.
 """
 
 import asyncio
