@@ -2,7 +2,8 @@
 relay.
 
 Called by the application. The nesting of `async with` here is the lifetime of everything that a
-request holds; it is all given back on the way out, whatever happens. This is also the inner of the two shells: no failure of ours leaves it without an answer.
+request holds; it is all given back on the way out, whatever happens. This is also the inner of the
+two shells: no failure of ours leaves it without an answer.
 """
 
 import asyncio
