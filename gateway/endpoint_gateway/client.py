@@ -137,7 +137,7 @@ async def next_piece(exchange: Exchange, place: Place, *, so_far: int, limit: in
     piece = await exchange.read()
     if so_far + len(piece) > limit:
         raise too_large(limit)
-    if not place.grow(so_far + len(piece)):
+    if not place.grow(so_far + len(piece), yields=False):
         raise Overloaded
     return piece
 

@@ -197,6 +197,7 @@ class Exchange:
     def end(self, data: bytes = b"") -> None:
         """Send the last piece."""
         self.ended = True
+        self._pieces = []
         if self._chunked:
             data = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if data else _LAST_CHUNK
         self._send(data)

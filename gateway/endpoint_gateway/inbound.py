@@ -135,9 +135,9 @@ class ClientConnection(asyncio.Protocol):
 
         A client that sends one just now must not find that nobody is there any more.
         """
-        if self._exchange is not None:
+        if self._exchange is not None and not self._exchange.ended:
             self._exchange.keep_alive = False
-        elif not self._begun:
+        elif self._exchange is not None or self._deaf or not self._begun:
             self._allow(_FAREWELL_SECONDS, self._close)
 
     @property
@@ -341,6 +341,8 @@ class ClientConnection(asyncio.Protocol):
         if exchange.gone:
             return
         last = self._deaf or not exchange.keep_alive
+        # a client that still sends may stay for a while
+        self._headers = exchange.headers = []
         if last and exchange.is_complete:
             self._deaf = True
             self._close()
@@ -349,7 +351,6 @@ class ClientConnection(asyncio.Protocol):
         elif exchange.is_complete:
             self._await_next()
         else:
-            exchange.headers = []
             self.go_on_reading()
             self._await_the_rest()
 
@@ -365,7 +366,7 @@ class ClientConnection(asyncio.Protocol):
         """Wait for another request, once the client has taken the answer to this one."""
         self._exchange = None
         self._running = False
-        self._headers = []
+        self._verdict = None
         if self._keeper.ending:
             self._close()
         elif self._lagging:
@@ -426,6 +427,8 @@ class ClientConnection(asyncio.Protocol):
             exchange.refuse(error)
             return
         if exchange is None:
+            self._headers = []
+            self._hold(0)
             self._keeper.refused(error.status)
             self._transport.write(_refusal(error))
             self._part()

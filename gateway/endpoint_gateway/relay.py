@@ -25,7 +25,7 @@ from .headers import media_type, pacing, towards_client
 from .room import FREE_BYTES, Place
 from .sse import Stream
 from .upstream import Sink
-from .usage import Usage, of_answer, of_stream
+from .usage import Usage, of_answer, of_stream, unheard
 
 MAX_HELD_BYTES = 4 << 20
 # in which an answer tells its usage, after all else
@@ -172,12 +172,14 @@ async def _relay_whole(answer: Answer, reply: Reply, place: Place) -> None:
 async def _relay_large(answer: Answer, reply: Reply, *, begin: bytes) -> None:
     reply.start(answer.status, towards_client(answer.headers))
     piece, tail = begin, b""
-    while piece:
-        reply.write(piece)
-        tail = (tail + piece)[-_TAIL_BYTES:]
-        await reply.drain()
-        piece = await answer.read()
-    reply.record.usage = of_answer(tail)
+    try:
+        while piece:
+            reply.write(piece)
+            tail = (tail + piece[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            await reply.drain()
+            piece = await answer.read()
+    finally:
+        reply.record.usage = of_answer(tail) or unheard(reply.record.input_bytes)
     reply.end()
 
 

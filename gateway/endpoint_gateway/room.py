@@ -65,7 +65,13 @@ class Room:
 
     def take_now(self, owner: str, size: int) -> bool:
         """Take so many bytes if nobody waits who could have them; say whether they were taken."""
-        if owner in self._waiting or not self._fits(owner, size) or self._is_awaited():
+        if owner in self._waiting or self._is_awaited():
+            return False
+        return self.take_more(owner, size)
+
+    def take_more(self, owner: str, size: int) -> bool:
+        """Take so many bytes though others wait; say whether there were."""
+        if not self._fits(owner, size):
             return False
         self._note(owner, size)
         return True
@@ -116,17 +122,25 @@ class Room:
             self._taken_by.pop(owner, None)
 
     def _serve(self) -> None:
-        """Let in those who fit, of each owner in order; who waits for its own share blocks none."""
-        for owner, queue in list(self._waiting.items()):
-            while queue and (queue[0].answer.done() or self._fits(owner, queue[0].size)):
-                size, answer = queue.popleft()
-                if not answer.done():
-                    self._note(owner, size)
-                    answer.set_result(None)
-            if not queue:
-                del self._waiting[owner]
-            elif self._is_within_share(owner, queue[0].size):
-                return
+        """Let in those who fit, owner by owner; who waits for its own share blocks none."""
+        while (owner := self._next()) is not None:
+            queue = self._waiting.pop(owner)
+            size, answer = queue.popleft()
+            if not answer.done():
+                self._note(owner, size)
+                answer.set_result(None)
+            if queue:
+                self._waiting[owner] = queue  # behind all others
+
+    def _next(self) -> str | None:
+        """Return the owner whose turn it is; None while nobody fits, or who comes first waits."""
+        for owner, queue in self._waiting.items():
+            size, answer = queue[0]
+            if answer.done() or self._fits(owner, size):
+                return owner
+            if self._is_within_share(owner, size):
+                return None
+        return None
 
 
 class Place:
@@ -158,11 +172,15 @@ class Place:
         await self._room.take(self.owner, size)
         self._size = size
 
-    def grow(self, size: int) -> bool:
-        """See that there is room for a body that has come to this size; say whether there is."""
+    def grow(self, size: int, *, yields: bool = True) -> bool:
+        """See that there is room for a body that has come to this size; say whether there is.
+
+        One that does not yield to those who wait gives back what it has only when it is whole.
+        """
         more = size - self._size
         if size > FREE_BYTES and more > 0:
-            if not self._room.take_now(self.owner, more):
+            take = self._room.take_now if yields else self._room.take_more
+            if not take(self.owner, more):
                 return False
             self._size = size
         return True

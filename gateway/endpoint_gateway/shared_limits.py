@@ -16,7 +16,7 @@ import contextlib
 import logging
 import secrets
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from math import inf, isfinite
@@ -46,6 +46,8 @@ _MOST_AT_ONCE = 200
 
 _SCRIPT = Path(__file__).with_name("limits.lua").read_text()
 _FAULTS = (RedisError, OSError, TimeoutError)
+# what redis-py (8.1) fails with where an answer is not the protocol's
+_GARBLED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 Taken = tuple[list[Standing], str]
 
@@ -193,7 +195,8 @@ class SharedLimits:
         To connect takes several of them, and nobody waits meanwhile.
         """
         async with asyncio.timeout(_CONNECT_SECONDS):
-            await self._redis.script_load(_SCRIPT)
+            with _understood():
+                await self._redis.script_load(_SCRIPT)
         while True:
             await self._trip()
             if not self._up:
@@ -241,7 +244,9 @@ class SharedLimits:
             "wanted": [[numbers[scope.name] for scope in each.scopes] for each in self._under_way],
         }
         keys = [self._prefix + name for name in ("gateways", *scopes)]
-        return await self._script(keys=keys, args=[msgspec.json.encode(ask)])
+        text = msgspec.json.encode(ask)
+        with _understood():
+            return await self._script(keys=keys, args=[text])
 
     def _change_name(self) -> None:
         self._holder = secrets.token_hex(8)
@@ -275,6 +280,15 @@ class SharedLimits:
     def _refuse_all(self) -> None:
         _refuse([*self._under_way, *self._waiting])
         self._under_way, self._waiting = [], []
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    """Turn what redis-py raises over an answer that it can't read into a fault of the server's."""
+    try:
+        yield
+    except _GARBLED as error:
+        raise InvalidResponse(f"its answer can't be read: {error}") from error
 
 
 def _numbers(answer: Any, standings: int) -> list[float]:

@@ -50,15 +50,22 @@ def tokens(live: Live, *, estimated: bool = False) -> tuple[float | None, float 
     )
 
 
-async def test_an_answer_too_large_to_be_held_is_counted() -> None:
-    body = b'{"data":"%s","usage":{"prompt_tokens":8,"total_tokens":8}}' % (b"y" * (5 << 20))
+LARGE = b"y" * (5 << 20)
+LARGE_ANSWERS = {
+    "at its end": (b'{"data":"%s","usage":{"prompt_tokens":80,"total_tokens":80}}' % LARGE, False),
+    "before what is large": (b'{"usage":{"prompt_tokens":80},"data":"%s"}' % LARGE, True),
+}
+
+
+@pytest.mark.parametrize(("body", "estimated"), LARGE_ANSWERS.values(), ids=LARGE_ANSWERS)
+async def test_an_answer_too_large_to_be_held_is_counted(body: bytes, estimated: bool) -> None:
     async with (
         FakeVllm(answering(response(body))) as engine,
         live_gateway(endpoint(engine.replica)) as live,
     ):
-        answer = await live.post("/v1/embeddings", {"model": "tiny"})
+        answer = await live.post("/v1/embeddings", {"model": "tiny", "input": "x" * 200})
         assert answer.content == body
-        assert tokens(live) == (8, 0)
+        assert tokens(live, estimated=estimated) == (57 if estimated else 80, 0)
 
 
 async def test_an_engines_own_limits_are_not_told_beside_ours() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
@@ -346,3 +348,34 @@ async def test_a_crowd_leaves_files_for_those_who_ask() -> None:
             writer.transport.abort()
     (warning,) = [json.loads(line) for line in running.said.splitlines()]
     assert warning["message"].startswith("32 connections are taken at a time, not 20000")
+
+
+def memory_of(pid: int) -> int:
+    return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
+
+
+STAYING = {"told to leave": "connection: close", "may stay": "x-b: 1", "refused": "host: other"}
+
+
+@pytest.mark.parametrize("header", STAYING.values(), ids=STAYING)
+async def test_who_stays_after_an_answer_holds_nothing_of_its_request(header: str) -> None:
+    head = f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\n{header}\r\ncontent-length: 1000000\r\n"
+    request = f"{head}x-a: {'a' * 60_000}\r\n\r\n{'z' * 60_000}".encode()
+    async with (
+        FakeVllm(answering(captured("chat"))) as engine,
+        gateway_process(static(engine)) as running,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        url = running.client.base_url
+
+        async def ask(clients: int) -> int:
+            """Return the process' memory in KiB when so many clients have their answers."""
+            for _ in range(clients):
+                reader, writer = await asyncio.open_connection(url.host, url.port)
+                stack.callback(writer.close)
+                writer.write(request)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 4")
+            return memory_of(running.process.pid)
+
+        before = await ask(20)
+        assert await ask(200) - before < 200 * 30

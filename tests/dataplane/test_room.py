@@ -143,6 +143,32 @@ async def test_an_answer_takes_no_room_that_somebody_waits_for() -> None:
     assert Place(whole, "d").grow(20 * KIB)
 
 
+async def test_a_request_that_has_begun_goes_on_before_those_who_wait() -> None:
+    whole = room(most=200)
+    with await taken(whole, "a", 60) as place:
+        waiting = asyncio.create_task(taken(whole, "a", 50))
+        await asyncio.sleep(0)
+        assert not place.grow(80 * KIB)
+        assert place.grow(80 * KIB, yields=False)
+        assert not place.grow(101 * KIB, yields=False)
+    await waiting
+
+
+async def test_owners_take_turns() -> None:
+    whole, turns = room(most=100, largest=50), list[str]()
+
+    async def keep_asking(owner: str) -> None:
+        while len(turns) < 30:
+            with await taken(whole, owner, 50):
+                turns.append(owner)
+                await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for owner in "aaabccc":
+            group.create_task(keep_asking(owner))
+    assert min(turns.count(owner) for owner in "abc") >= 5
+
+
 async def test_an_answer_grows_as_far_as_there_is_room() -> None:
     whole = room(most=200)
     await taken(whole, "a", 100)

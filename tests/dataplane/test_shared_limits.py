@@ -366,6 +366,10 @@ NONSENSE = {
     "no numbers": b"*3\r\n+one\r\n+two\r\n:0\r\n",
     "no end of places": b"*3\r\n+0\r\n+0\r\n+inf\r\n",
     "nothing": b"_\r\n",
+    "no number of members": b"*x\r\n",
+    "less than no length": b"$-5\r\n",
+    "a list as a key": b"%1\r\n*1\r\n+a\r\n+b\r\n",
+    "lists in lists": b"*1\r\n" * 5000,
 }
 
 
