@@ -6,7 +6,7 @@ times are the event loop's, in seconds, and are given. Refuses to watch a clock 
 
 from .errors import BackendTimeout
 
-TOO_LONG = "The answer took longer than is allowed in total."
+_TOO_LONG = "The answer took longer than is allowed in total."
 _NOT_BEGUN = "The model's engine did not begin to answer in time."
 _FELL_SILENT = "The model's engine fell silent in the middle of its answer."
 
@@ -48,5 +48,5 @@ class Patience:
     def verdict(self, silent_since: float | None) -> BackendTimeout:
         """Return what to say when it has ended."""
         if self.due(silent_since) == self.deadline:
-            return BackendTimeout(TOO_LONG)
+            return BackendTimeout(_TOO_LONG)
         return BackendTimeout(_NOT_BEGUN if silent_since is None else _FELL_SILENT)

@@ -11,8 +11,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from .catalog import Replica
-from .errors import BackendTimeout, ConnectFailed, ConnectionLost, EngineGone
-from .patience import TOO_LONG, Patience
+from .errors import ConnectFailed, ConnectionLost, EngineGone
+from .patience import Patience
 from .upstream import Connection, Limits
 
 LookUp = Callable[[str, int], Coroutine[Any, Any, Sequence[str]]]
@@ -82,12 +82,13 @@ class Pool:
 
     async def _connect(self, replica: Replica, patience: Patience) -> Connection:
         limit = self._loop.time() + (patience.connect_seconds or self._limits.connect_seconds)
+        due = patience.due(None)
         try:
-            async with asyncio.timeout_at(min(limit, patience.deadline)):
+            async with asyncio.timeout_at(min(limit, due)):
                 connection = await self._open(replica)
         except (OSError, UnicodeError) as error:  # the one a TimeoutError, the other of no name
-            if isinstance(error, TimeoutError) and patience.deadline <= limit:
-                raise BackendTimeout(TOO_LONG) from error
+            if isinstance(error, TimeoutError) and due <= limit:
+                raise patience.verdict(None) from error
             failed = ConnectFailed("The model's engine could not be reached.")
             # code that mypyc compiled forgets what is after `from`, and this is logged
             failed.__cause__ = error

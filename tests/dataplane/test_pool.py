@@ -89,10 +89,14 @@ async def test_a_connect_that_takes_too_long_is_given_up() -> None:
             await pool.request(engine.replica, REQUEST, patience())
 
 
-async def test_a_deadline_that_passes_during_a_connect_is_no_fault_of_the_replica() -> None:
+@pytest.mark.parametrize("limits", [{"total": 0.0}, {"first_byte": 0.0}], ids=str)
+async def test_a_limit_that_is_over_during_a_connect_is_no_fault_of_the_replica(
+    limits: dict[str, float],
+) -> None:
     async with FakeVllm(sending()) as engine, pool_of() as pool:
         with pytest.raises(BackendTimeout):
-            await pool.request(engine.replica, REQUEST, patience(total=0.0))
+            await pool.request(engine.replica, REQUEST, patience(**limits))
+        assert engine.requests == []
 
 
 async def one_answer_then_reset(connection: Connection) -> None:
