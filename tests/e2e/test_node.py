@@ -28,7 +28,12 @@ CALLS = {
     "chat": CHAT,
     "chat, streamed": CHAT,
     "completion": COMPLETION,
-    "response": {"model": STORED, "input": "Say something.", "max_output_tokens": SHORT},
+    "response": {
+        "model": STORED,
+        "input": CHAT["messages"],
+        "max_output_tokens": SHORT,
+        "temperature": 0,
+    },
     # which this client asks for as base64
     "embedding": {"model": EMBED, "input": ["one", "two"]},
 }
@@ -78,7 +83,12 @@ async def test_anthropics_client_gets_messages(served: Served) -> None:
     call = {
         "baseURL": served.demo.session.url,
         "apiKey": served.key,
-        "body": {"model": STORED, "messages": CHAT["messages"], "max_tokens": SHORT},
+        "body": {
+            "model": STORED,
+            "messages": CHAT["messages"],
+            "max_tokens": SHORT,
+            "temperature": 0,
+        },
     }
     message, events = await ask([{"what": w, **call} for w in ("message", "message, streamed")])
     assert message["usage"]["output_tokens"] == SHORT
