@@ -162,7 +162,6 @@ def test_a_file_is_enough(shell: Shell) -> None:
             assert set(calls.model_names(client)) == {STORED, EMBED}
             # its other backend is gone
             assert {calls.completion(client, "qwen") for _ in range(4)} == {WORD * SHORT}
-            assert client.embeddings.create(model="embed", input="one").data
 
 
 def test_a_file_of_no_use_says_what_to_mend(shell: Shell) -> None:
