@@ -321,14 +321,19 @@ async def test_a_body_that_stalls_is_a_408() -> None:
         assert told(await client.rest()) == (408, "request_timeout")
 
 
+async def rest_of_drops(client: Client) -> bytes:
+    """Send a large body byte by byte until there is an answer; return that."""
+    client.writer.write(HEAD + b"content-length: 1000000\r\n\r\n")
+    rest = asyncio.create_task(client.rest())
+    while not rest.done():
+        client.writer.write(b"x")
+        await asyncio.sleep(0.01)
+    return await rest
+
+
 async def test_a_body_that_comes_in_drops_has_an_end_too() -> None:
     async with client_of(Echo(), limits=Limits(body_seconds=0.1)) as client:
-        client.writer.write(HEAD + b"content-length: 1000000\r\n\r\n")
-        rest = asyncio.create_task(client.rest())
-        while not rest.done():
-            client.writer.write(b"x")
-            await asyncio.sleep(0.01)
-        assert told(await rest) == (408, "request_timeout")
+        assert told(await rest_of_drops(client)) == (408, "request_timeout")
 
 
 async def test_a_body_that_stalls_is_told_of_as_the_route_has_it() -> None:
@@ -357,12 +362,7 @@ async def test_an_application_may_want_a_body_sooner() -> None:
 
     echo = Echo()
     async with client_of(hurrying) as client:
-        client.writer.write(HEAD + b"content-length: 1000000\r\n\r\n")
-        rest = asyncio.create_task(client.rest())
-        while not rest.done():
-            client.writer.write(b"x")
-            await asyncio.sleep(0.01)
-        assert told(await rest) == (408, "request_timeout")
+        assert told(await rest_of_drops(client)) == (408, "request_timeout")
 
 
 async def test_a_connection_on_which_nothing_is_asked_is_closed() -> None:
