@@ -8,8 +8,7 @@ from hashlib import sha256
 from hmac import compare_digest
 
 from .catalog import Key, Keyring
-from .errors import InvalidApiKey
-from .headers import Headers
+from .errors import Headers, InvalidApiKey
 
 _NO_KEY = (
     "You didn't provide an API key. Send it as `Authorization: Bearer YOUR_KEY` "

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 
-from .catalog import Replica
+from .catalog import Credential, Replica
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-Credential = bytes | None
 MOST_LOAD = 1.25
 _LITTLE = 8
 """So many at once take an engine hardly longer than one; a prompt to compute anew does."""
@@ -27,13 +26,14 @@ _MOST_DOUBLINGS = 16
 class Load:
     """What is known of one replica: requests in flight, and how connecting to it went lately.
 
-    `credential` is the one that it took last, where there were several to choose from.
+    `credential` is the one that it took last, if it took one; `refuses_us`: it took none lately.
     """
 
     in_flight: int = 0
     failures: int = 0
     paused_until: float = 0.0
-    credential: Credential = None
+    credential: tuple[Credential] | None = None
+    refuses_us: bool = False
 
 
 _IDLE = Load()
@@ -162,13 +162,19 @@ class Lease:
     def credentials(self, known: Sequence[Credential]) -> Sequence[Credential]:
         """Return what to introduce oneself with, in this order: what was taken last comes first."""
         last = self._load.credential
-        if len(known) == 1 or last not in known:
+        if len(known) == 1 or last is None or last[0] not in known:
             return known
-        return (last, *(each for each in known if each != last))
+        return (*last, *(each for each in known if each != last[0]))
 
     def taken(self, credential: Credential) -> None:
         """Note that the replica took this credential."""
-        self._load.credential = credential
+        self._load.credential = (credential,)
+        self._load.refuses_us = False
+
+    def refused(self) -> bool:
+        """Note that the replica took no credential; say whether it did before."""
+        before, self._load.refuses_us = self._load.refuses_us, True
+        return not before
 
     def reached(self) -> None:
         """Note that the replica could be connected to."""

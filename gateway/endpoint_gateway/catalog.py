@@ -11,6 +11,8 @@ from math import inf
 from typing import NamedTuple
 
 Names = Mapping[str, tuple["Endpoint", ...]]
+Credential = bytes | None
+"""What an engine is introduced to with; None: with nothing."""
 
 
 class Replica(NamedTuple):
@@ -77,7 +79,7 @@ class Endpoint:
     engine_names: frozenset[str] = frozenset()
     common_name: str = ""
     source: str = ""
-    authorizations: tuple[bytes | None, ...] = (None,)
+    authorizations: tuple[Credential, ...] = (None,)
     replicas: tuple[Replica, ...] = ()
     limits: Limits | None = None
 
@@ -103,6 +105,7 @@ class Key:
 
     `digest` is the key's SHA-256. `endpoints` are names in `namespace`; None means all of that
     namespace. `everywhere` means every endpoint of the cluster. `expires` is in seconds since 1970.
+    `owner` is whose share it uses of what all clients have together.
     """
 
     digest: bytes
@@ -112,6 +115,7 @@ class Key:
     everywhere: bool = False
     expires: float = inf
     limits: Limits | None = None
+    owner: str = ""
 
     def may_use(self, endpoint: Endpoint) -> bool:
         """Say whether this key opens that endpoint."""

@@ -13,11 +13,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import TracebackType
 from typing import Protocol
 
-from .balancer import Balancer, Credential, Lease
+from .balancer import Balancer, Lease
 from .catalog import Endpoint, Replica
 from .errors import (
     BackendFailed,
@@ -25,13 +24,12 @@ from .errors import (
     ConnectFailed,
     EngineGone,
     GatewayError,
-    Headers,
     NoReplica,
 )
-from .headers import towards_engine
 from .metrics import Metrics
 from .patience import Patience
 from .record import Record
+from .request import Request, authority, render
 from .upstream import Connection, Sink
 
 logger = logging.getLogger(__name__)
@@ -40,8 +38,6 @@ MAX_REFUSALS = 5
 """How many replicas may refuse a request; those that can't be reached don't count."""
 
 _MAX_ERROR_BYTES = 65536
-# copying so much costs less than a second piece to write
-_SMALL_BYTES = 16384
 _RETRIED = frozenset({500, 502, 503})
 # vLLM 0.32 while it drains (--shutdown-timeout); its /health stays 200 all the while
 _DRAINING = b"cannot schedule new futures after shutdown"
@@ -58,34 +54,6 @@ class Timeouts:
     idle: float
     total: float
     error: float = 1.0
-
-
-class Request:
-    """What is asked of an engine. `headers` are the client's, as they came; `body` is in pieces,
-    which may be taken away once there is an answer; one without is a GET.
-
-    Requests of one `affinity` go to one replica, as far as that has room.
-    """
-
-    __slots__ = ("affinity", "body", "headers", "method", "path", "request_id", "stream")
-
-    def __init__(
-        self,
-        path: str,
-        headers: Headers,
-        body: list[bytes | memoryview],
-        *,
-        request_id: bytes,
-        stream: bool = False,
-        affinity: int | None = None,
-    ) -> None:
-        self.path = path
-        self.headers = headers
-        self.body = body
-        self.method = "POST" if body else "GET"
-        self.stream = stream
-        self.request_id = request_id
-        self.affinity = affinity
 
 
 class Pool(Protocol):
@@ -195,7 +163,7 @@ class Dispatcher:
         except (ConnectFailed, EngineGone) as error:
             if lease.unreachable(self._loop.time()):
                 logger.warning(
-                    "%s can't be reached: %r", _authority(lease.replica), error.__cause__ or error
+                    "%s can't be reached: %r", authority(lease.replica), error.__cause__ or error
                 )
             raise
 
@@ -295,7 +263,7 @@ class Attempts:
         assert self._lease is not None  # noqa: S101 - _lease_another went before
         candidates = self._lease.credentials(self._endpoint.authorizations)
         for number, credential in enumerate(candidates, 1):
-            sent = _render(self._request, self._lease.replica, credential)
+            sent = render(self._request, self._lease.replica, credential)
             self._connection = connection = await self._dispatcher.ask(self._lease, sent, patience)
             if connection.status != 401 or number == len(candidates):
                 break
@@ -303,11 +271,11 @@ class Attempts:
             self._dispatcher.note_retry(self._endpoint)
             self._connection = None
             connection.release()
-        if connection.status == 401:
-            replica, name = _authority(self._lease.replica), self._endpoint.qualified_name
-            logger.warning("the engine of %s at %s refuses the gateway's key", name, replica)
-        elif number > 1:
+        if connection.status != 401:
             self._lease.taken(credential)
+        elif self._lease.refused():
+            replica, name = authority(self._lease.replica), self._endpoint.qualified_name
+            logger.warning("the engine of %s at %s refuses the gateway's key", name, replica)
         return self._dispatcher.answer(connection)
 
     def _can_retry(self) -> bool:
@@ -323,28 +291,3 @@ class Attempts:
         if self._lease is not None:
             self._lease.release()
             self._lease = None
-
-
-def _render(request: Request, replica: Replica, credential: Credential) -> list[bytes | memoryview]:
-    """Return the bytes of a request: our framing, our key, and the client's other headers."""
-    size = 0
-    lines = [
-        f"{request.method} {request.path} HTTP/1.1\r\nhost: {_authority(replica)}\r\n".encode(),
-        b"accept-encoding: identity\r\nx-request-id: %s\r\n" % request.request_id,
-        *[b"%s: %s\r\n" % header for header in towards_engine(request.headers)],
-    ]
-    if credential is not None:
-        lines.append(b"authorization: %s\r\n" % credential)
-    if request.method == "POST":
-        size = sum(map(len, request.body))
-        lines.append(b"content-length: %d\r\n" % size)
-    lines.append(b"\r\n")
-    if size > _SMALL_BYTES:
-        return [b"".join(lines), *request.body]
-    return [b"".join((*lines, *request.body))]
-
-
-@lru_cache(maxsize=4096)
-def _authority(replica: Replica) -> str:
-    host = f"[{replica.host}]" if ":" in replica.host else replica.host
-    return f"{host}:{replica.port}"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from os import urandom
 
-Headers = list[tuple[bytes, bytes]]
+from .errors import Headers
 
 _HOP_BY_HOP = frozenset(
     {

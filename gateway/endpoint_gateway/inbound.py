@@ -10,18 +10,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Protocol, cast
-from urllib.parse import unquote, urlsplit
 
 import httptools
 
+from .deadline import Deadline
 from .errors import GatewayError, Headers, HeadTooLarge, InvalidRequest, TooSlow, render
 from .exchange import Exchange, date_line, status_line
 from .headers import request_id
+from .target import NO_HTTP, read_target
 
 Handler = Callable[[Exchange], Awaitable[None]]
 """An application: it answers one request. It raises nothing."""
 
-_NO_HTTP = "What was sent is not an HTTP/1.1 request."
 _FAREWELL_SECONDS = 2.0
 _LINE_BYTES = 128  # what a header takes besides its text
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
@@ -78,19 +78,16 @@ class Keeper(Protocol):
 class ClientConnection(asyncio.Protocol):
     """One client's connection, with at most one request at a time.
 
-    `held` is the memory that a head takes that is not whole. `since` is when what is awaited was
-    begun to be awaited, in the loop's time.
+    `held` is the memory that a head takes that is not whole.
     """
 
     # ruff: noqa: D102 - the methods that only asyncio and httptools call are documented there
 
     __slots__ = (
-        "_alarm",
-        "_alarm_at",
         "_begun",
         "_body_due",
+        "_deadline",
         "_deaf",
-        "_due",
         "_exchange",
         "_headers",
         "_keeper",
@@ -103,10 +100,8 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "_unaccounted",
         "_url",
-        "_verdict",
         "_waits",
         "held",
-        "since",
     )
 
     def __init__(self, keeper: Keeper, limits: Limits) -> None:
@@ -126,9 +121,8 @@ class ClientConnection(asyncio.Protocol):
         self._replaying = False
         self._unaccounted = 0
         self.held = 0
-        self._due = self._alarm_at = self._body_due = self.since = 0.0
-        self._verdict: Callable[[], None] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._body_due = 0.0
+        self._deadline = Deadline(self._loop)
 
     def retire(self) -> None:
         """Let the request that is here be the last one, or the next one if it comes soon.
@@ -138,7 +132,7 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None and not self._exchange.ended:
             self._exchange.keep_alive = False
         elif self._exchange is not None or self._deaf or not self._begun:
-            self._allow(_FAREWELL_SECONDS, self._close)
+            self._deadline.set(_FAREWELL_SECONDS, self._close)
 
     @property
     def unused(self) -> bool:
@@ -150,6 +144,11 @@ class ClientConnection(asyncio.Protocol):
         """Say whether a request is here of which some is still to come."""
         return self._exchange is not None and not self._exchange.is_complete
 
+    @property
+    def since(self) -> float:
+        """Return since when it is waited for what is awaited, in the loop's time."""
+        return self._deadline.since
+
     def abort(self) -> None:
         """Close at once."""
         self._hold(0)
@@ -159,15 +158,13 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._allow(self._limits.idle_seconds, self.abort)
+        self._deadline.set(self._limits.idle_seconds, self.abort)
         self._keeper.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._keeper.closed(self)
         self._hold(0)
-        self._verdict = None
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._deadline.end()
         exchange = self._exchange
         if exchange is not None and not exchange.ended:
             exchange.leave()
@@ -189,14 +186,14 @@ class ClientConnection(asyncio.Protocol):
             return
         if not (self._running or exchange.gone):
             self._running = True
-            self._verdict = None
+            self._deadline.lift()
             self._keeper.run(self._answer(exchange))
             self._body_due = self._loop.time() + self._limits.body_seconds
         self._await_body(exchange)
 
     def pause_writing(self) -> None:
         self._lagging = True
-        self._allow(self._limits.stall_seconds, self.abort)
+        self._deadline.set(self._limits.stall_seconds, self.abort)
         if self._exchange is not None:
             self._exchange.lag()
 
@@ -206,7 +203,7 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None:
             self._await_next()
         elif not exchange.ended:
-            self._verdict = None
+            self._deadline.lift()
             exchange.keep_up()
 
     # -- httptools ----------------------------------------------------------------------------
@@ -240,10 +237,11 @@ class ClientConnection(asyncio.Protocol):
         self._hold(0)
         parser = self._parser
         version = parser.get_http_version()
+        path, self._headers = read_target(self._url, self._headers, version=version)
         self._exchange = Exchange(
             self,
             method=parser.get_method().decode("ascii"),
-            path=self._path(version),
+            path=path,
             headers=self._headers,
             version=version,
             keep_alive=parser.should_keep_alive() and not self._keeper.ending,
@@ -262,7 +260,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             if not self._lagging:
-                self._verdict = None
+                self._deadline.lift()
             exchange.complete()
             if exchange.ended:
                 self._await_next()
@@ -290,23 +288,6 @@ class ClientConnection(asyncio.Protocol):
         self._replaying = True
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(framing))
         self._replaying = False
-
-    def _path(self, version: str) -> str:
-        """Return the path of the request's target, decoded. Raises InvalidRequest.
-
-        The target may be a whole URL, whose host counts then; and there is one host and no other,
-        so that nobody between the client and us can have seen another one (RFC 9112, 3.2).
-        """
-        hosts = [name for name, _ in self._headers].count(b"host")
-        if hosts > 1 or (not hosts and version == "1.1"):
-            raise InvalidRequest("A request must have exactly one `Host` header.")
-        text = self._url.decode("ascii")
-        if not text.startswith("/"):
-            authority, text = _parts(text)
-            others = [header for header in self._headers if header[0] != b"host"]
-            self._headers = [(b"host", authority), *others]
-        path = text.partition("?")[0]
-        return unquote(path) if "%" in path else path
 
     def _hold(self, size: int) -> None:
         """Take note of what is held of a head that is not whole."""
@@ -366,26 +347,26 @@ class ClientConnection(asyncio.Protocol):
         """Wait for another request, once the client has taken the answer to this one."""
         self._exchange = None
         self._running = False
-        self._verdict = None
+        self._deadline.lift()
         if self._keeper.ending:
             self._close()
         elif self._lagging:
             self.hold_reading()
         else:
             self.go_on_reading()
-            self._allow(self._limits.idle_seconds, self.abort)
+            self._deadline.set(self._limits.idle_seconds, self.abort)
 
     def _await_body(self, exchange: Exchange) -> None:
         if not (exchange.is_complete or self._lagging or self._deaf):
             left = self._body_due - self._loop.time()
-            self._allow(min(self._limits.stall_seconds, left), self._stalls)
+            self._deadline.set(min(self._limits.stall_seconds, left), self._stalls)
 
     def _await_the_rest(self) -> None:
         """See that what was begun and is not answered doesn't stay half sent for ever."""
         if not self._begun or self._deaf:
             return
-        if self._verdict != self._too_slow:
-            self._allow(self._limits.head_seconds, self._too_slow)
+        if not self._deadline.is_for(self._too_slow):
+            self._deadline.set(self._limits.head_seconds, self._too_slow)
         if self._exchange is None:
             self._hold(self._unaccounted + _LINE_BYTES * len(self._headers))
 
@@ -394,30 +375,6 @@ class ClientConnection(asyncio.Protocol):
 
     def _stalls(self) -> None:
         self._refuse(TooSlow("The request's body did not arrive in time."))
-
-    def _allow(self, seconds: float, verdict: Callable[[], None]) -> None:
-        """Do this when the time is over, unless something else is allowed or nothing is awaited."""
-        now = self._loop.time()
-        if self._verdict != verdict:
-            self.since = now
-        self._due, self._verdict = now + seconds, verdict
-        if self._alarm is None or self._alarm_at > self._due:
-            self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at = self._due
-        self._alarm = self._loop.call_at(self._due, self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        if self._verdict is None:
-            return
-        if self._loop.time() < self._due:
-            self._set_alarm()
-        else:
-            self._verdict()
 
     def _refuse(self, error: GatewayError) -> None:
         """Read nothing more, see that what was read is answered, and close after it."""
@@ -440,12 +397,12 @@ class ClientConnection(asyncio.Protocol):
         self._deaf = True
         self._transport.write_eof()
         self.go_on_reading()
-        self._allow(self._limits.head_seconds, self._close)
+        self._deadline.set(self._limits.head_seconds, self._close)
 
     def _close(self) -> None:
         """Close when all is sent, for which a client that doesn't read has a while."""
         self._transport.close()
-        self._allow(self._limits.stall_seconds, self.abort)
+        self._deadline.set(self._limits.stall_seconds, self.abort)
 
 
 def _reason(error: httptools.HttpParserError) -> GatewayError:
@@ -453,7 +410,7 @@ def _reason(error: httptools.HttpParserError) -> GatewayError:
     raised = error.__context__
     if isinstance(raised, GatewayError):
         return raised
-    return InvalidRequest(_NO_HTTP)
+    return InvalidRequest(NO_HTTP)
 
 
 def _refusal(error: GatewayError) -> bytes:
@@ -467,11 +424,3 @@ def _refusal(error: GatewayError) -> bytes:
             body,
         )
     )
-
-
-def _parts(url: str) -> tuple[bytes, str]:
-    """Return the host (with its port) and the path of a URL. Raises InvalidRequest."""
-    if not url.lower().startswith(("http://", "https://")):
-        raise InvalidRequest(_NO_HTTP)
-    parts = urlsplit(url)
-    return parts.netloc.encode("ascii"), parts.path or "/"

@@ -297,6 +297,8 @@ def _read_key(entry: _Entry, release_namespace: str) -> Key:
         everywhere="*/*" in entry.endpoints and entry.namespace == release_namespace,
         expires=entry.expires,
         limits=_read_limits(entry.limits),
+        # not the key: whoever may make one may make many
+        owner=entry.namespace,
     )
 
 

@@ -19,10 +19,11 @@ from .affinity import affinity_of
 from .auth import authenticate
 from .catalog import Catalog, Endpoint, Key, Keyring
 from .client import Reply, Watch, make_room, read_body
-from .dispatch import Dispatcher, Request
+from .dispatch import Dispatcher
 from .errors import (
     ClientGone,
     GatewayError,
+    Headers,
     Internal,
     ModelNotFound,
     NotReady,
@@ -31,13 +32,14 @@ from .errors import (
 )
 from .exchange import Exchange
 from .forms import boundary_of, peek_form, with_model
-from .headers import Headers, request_id
 from .headers import find as find_header
+from .headers import request_id
 from .limiter import Admission, Limiter
 from .metrics import AccessLog, Metrics
 from .peek import peek, state_asked_for
 from .record import Record
 from .relay import read_whole, relay
+from .request import Request
 from .rewriting import rewrite
 from .room import Place, Room
 from .routes import Kind, Target, find
@@ -156,8 +158,7 @@ class Pipeline:
             raise NotReady("The gateway has only just begun. Try again.")
         key = authenticate(call.headers, self._directory.keyring, now=time.time())
         call.record.key = key.qualified_name
-        # not the key: whoever may make one may make many
-        call.place.owner = key.namespace
+        call.place.owner = key.owner
         return key
 
     async def infer(self, call: Call) -> None:
@@ -190,7 +191,7 @@ class Pipeline:
         key = self.key_of(call)
         boundary = boundary_of(find_header(call.headers, b"content-type"))
         # one of its own: what is spooled goes with the request
-        with Place(self._room, key.namespace) as place:
+        with Place(self._room, key.owner) as place:
             await make_room(call.exchange, place, limit=self._room.largest)
             async with spooled(call.exchange, place, limit=self._room.largest) as body:
                 place.give_back(down_to=len(body))

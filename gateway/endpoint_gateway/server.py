@@ -13,6 +13,8 @@ from .inbound import ClientConnection, Handler, Limits
 
 _BACKLOG = 2048
 _LAST_WORDS_SECONDS = 1.0
+# where all connections are at work, others are turned away for so long without a look at each
+_FULL_SECONDS = 0.1
 
 
 class Server:
@@ -43,6 +45,7 @@ class Server:
         self._limits = limits or Limits()
         self._max_connections = max_connections
         self._held_head_bytes = 0
+        self._full_until = 0.0
         self._drain_seconds = drain_seconds
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,8 +82,12 @@ class Server:
 
         Say whether there was one.
         """
+        if self._loop.time() < self._full_until:
+            return False
         spare = [each for each in self.connections if each.unused]
         spare = spare or [each for each in self.connections if each.incomplete]
+        if not spare:
+            self._full_until = self._loop.time() + _FULL_SECONDS
         self._end_some(heapq.nsmallest(self._some, spare, key=lambda each: each.since))
         return bool(spare)
 

@@ -196,6 +196,8 @@ def _key(entry: KeyEntry, environ: Mapping[str, str]) -> Key:
         everywhere=EVERYWHERE in entry.endpoints,
         expires=entry.expires_at.timestamp() if entry.expires_at else inf,
         limits=_limits(entry.limits),
+        # they are all from one hand, which has no reason to make many
+        owner=f"{entry.namespace}/{entry.name}",
     )
 
 

@@ -10,11 +10,12 @@ import pytest
 from endpoint_gateway.balancer import Balancer
 from endpoint_gateway.catalog import Replica
 from endpoint_gateway.catalog import Timeouts as OwnTimeouts
-from endpoint_gateway.dispatch import Dispatcher, Pool, Request, Timeouts
+from endpoint_gateway.dispatch import Dispatcher, Pool, Timeouts
 from endpoint_gateway.errors import ConnectFailed
 from endpoint_gateway.metrics import Metrics
 from endpoint_gateway.patience import Patience
 from endpoint_gateway.record import Record
+from endpoint_gateway.request import Request
 from endpoint_gateway.upstream import Connection as Upstream
 from helpers.engine_client import pool_of
 from helpers.fake_vllm import Connection, FakeVllm, response

@@ -83,6 +83,7 @@ def test_all_of_a_key_reaches_the_keyring() -> None:
     assert (key.digest, key.qualified_name) == (sha256(b"sk-1").digest(), "default/ci")
     assert (key.endpoints, key.everywhere, key.expires) == (frozenset(("qwen",)), False, 60.0)
     assert key.limits == Limits(in_flight=8)
+    assert key.owner == "default/ci"
 
 
 def test_a_time_may_be_without_quotes() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from endpoint_gateway.exchange import Exchange
-from endpoint_gateway.inbound import Limits
+from endpoint_gateway.inbound import ClientConnection, Limits
+from endpoint_gateway.server import Server
 from helpers.live_server import serving
 
 ASK = b"GET / HTTP/1.1\r\nhost: g\r\n\r\n"
@@ -27,6 +29,25 @@ class Slow:
         await self.may_answer.wait()
         exchange.start(204, [])
         exchange.end()
+
+
+class AtWork:
+    """A connection whose request is here and not answered, and how often it was looked at."""
+
+    held = 0
+    since = 0.0
+    incomplete = False
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def unused(self) -> bool:
+        self.looks += 1
+        return False
+
+    def abort(self) -> None:
+        """Be ended."""
 
 
 class Crowd:
@@ -130,6 +151,14 @@ async def test_a_request_that_comes_for_longest_is_ended_where_all_are_in_use() 
         second[1].write(b"xx")
         for reader, _ in (whole, second, fourth):
             assert b" 204 " in await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_a_crowd_before_full_rooms_is_turned_away_without_a_look_into_each() -> None:
+    server = Server(Slow(), port=0, max_connections=100)
+    inside = [AtWork() for _ in range(100)]
+    for each in (*inside, *(AtWork() for _ in range(1000))):
+        server.opened(cast(ClientConnection, each))
+    assert sum(each.looks for each in inside) <= 10 * len(inside)
 
 
 async def test_heads_that_are_not_whole_take_only_so_much_together() -> None:

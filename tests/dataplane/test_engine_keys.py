@@ -122,9 +122,33 @@ async def test_an_engine_that_takes_none_is_our_fault_and_not_the_clients(
             assert "www-authenticate" not in answer.headers
     assert asked_with(engine) == [*candidates, *candidates]
     said = f"the engine of team-a/qwen at {engine.url.removeprefix('http://')} refuses"
-    assert [record.message.startswith(said) for record in caplog.records] == [True, True]
+    # once, and not for every request
+    assert [record.message.startswith(said) for record in caplog.records] == [True]
     assert "sk-" not in caplog.text
     assert live.balancer.in_flight(engine.replica) == 0
+
+
+async def test_an_engine_that_refuses_us_again_is_told_of_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        FakeVllm(answering(REFUSED)) as engine,
+        live_gateway(endpoint(engine.replica, authorizations=(NEW,))) as live,
+    ):
+        for script, status in ((None, 502), (wanting(NEW), 200), (answering(REFUSED), 502)):
+            engine.script = script or engine.script
+            live.gateway.pool.close()
+            assert (await live.chat()).status_code == status
+    assert len(caplog.records) == 2
+
+
+async def test_an_engine_that_wants_no_key_is_asked_without_one_last() -> None:
+    async with (
+        FakeVllm(wanting(NEW)) as engine,
+        live_gateway(endpoint(engine.replica, authorizations=(NEW, None))) as live,
+    ):
+        assert (await live.chat()).status_code == 200
+    assert asked_with(engine) == [NEW]
 
 
 async def test_what_was_asked_again_is_counted() -> None:

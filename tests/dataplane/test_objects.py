@@ -140,6 +140,7 @@ def test_a_key_opens_what_its_entry_says(
     document = json.dumps({"version": 1, "keys": [entry]}).encode()
     (key,) = parse_keyring(document, release_namespace="system").values()
     assert (key.everywhere, key.endpoints) == (everywhere, names)
+    assert key.owner == namespace
 
 
 LIMITS = {

@@ -197,11 +197,21 @@ async def test_a_stream_ends_with_done_though_the_engine_says_no_more() -> None:
         await engine.left.acquire()
 
 
-async def test_a_streams_connection_is_used_again_though_its_end_comes_after_done() -> None:
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (STREAM_HEAD + chunk(delta("one")), chunk(DONE), LAST_CHUNK),
+        (STREAM_HEAD + chunk(delta("one")) + chunk(DONE), LAST_CHUNK),
+    ],
+    ids=["later", "at once"],
+)
+async def test_a_streams_connection_is_used_again_though_its_end_comes_after_done(
+    pieces: tuple[bytes, ...],
+) -> None:
     async def script(connection: Connection) -> None:
         while True:
             await connection.request()
-            await connection.send(STREAM_HEAD + chunk(delta("one")), chunk(DONE), LAST_CHUNK)
+            await connection.send(*pieces)
 
     async with FakeVllm(script) as engine, live_gateway(endpoint(engine.replica)) as live:
         for _ in range(3):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers.node import ask
-from helpers.questions import PROMPT, SHORT, WORD
+from helpers.questions import CERTAIN, PROMPT, SHORT, WORD
 from helpers.served_models import EMBED, STORED, Served
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
@@ -18,16 +18,10 @@ CHAT: dict[str, Any] = {
     "max_tokens": SHORT,
     "temperature": 0,
 }
-COMPLETION: dict[str, Any] = {
-    "model": STORED,
-    "prompt": PROMPT,
-    "max_tokens": SHORT,
-    "temperature": 0,
-}
 CALLS = {
     "chat": CHAT,
     "chat, streamed": CHAT,
-    "completion": COMPLETION,
+    "completion": {"model": STORED, **CERTAIN},
     "response": {
         "model": STORED,
         "input": CHAT["messages"],

@@ -9,7 +9,7 @@ import anthropic
 import openai
 import pytest
 
-from helpers.questions import PROMPT, SHORT, WORD
+from helpers.questions import CERTAIN, PROMPT, WORD
 from helpers.served_models import ADAPTER, EMBED, RANKER, ROLLING, STORED, Served
 
 pytestmark = pytest.mark.timeout(120, func_only=True)
@@ -19,12 +19,6 @@ ASKED: dict[str, Any] = {
     "model": STORED,
     "messages": [{"role": "user", "content": "Say something."}],
     "max_tokens": 64,
-    "temperature": 0,
-}
-COMPLETED: dict[str, Any] = {
-    "model": STORED,
-    "prompt": PROMPT,
-    "max_tokens": SHORT,
     "temperature": 0,
 }
 SCHEMA = {
@@ -100,7 +94,7 @@ def test_a_chat_tells_how_likely_its_tokens_were(served: Served) -> None:
 def test_a_stream_tells_its_usage_to_whoever_asks(
     served: Served, path: str, stream_options: dict[str, bool] | None
 ) -> None:
-    body = ASKED if path == CHAT else COMPLETED
+    body = ASKED if path == CHAT else {"model": STORED, **CERTAIN}
     options = {"stream_options": stream_options} if stream_options else {}
     lines = served.post(path, **body, stream=True, **options).text.split("\n\n")
     assert lines[-2:] == ["data: [DONE]", ""]

@@ -68,7 +68,8 @@ class Shell:
             "http://localhost:8000": self.engine(STORED),
             "http://10.0.0.5:8000": self.engine(STORED),
             "http://10.0.0.6:8000": GONE,
-            "http://10.0.0.7:8000": self.engine(EMBED),
+            # ours wants a key, as all engines in a cluster
+            "http://10.0.0.7:8000]": f"{self.engine(EMBED)}]\n    apiKey: {self.engine_key(EMBED)}",
             "qwen2.5-7b": STORED,
             "bge-m3": EMBED,
             "sk-of-vllm": self.engine_key(STORED),
@@ -162,6 +163,7 @@ def test_a_file_is_enough(shell: Shell) -> None:
             assert set(calls.model_names(client)) == {STORED, EMBED}
             # its other backend is gone
             assert {calls.completion(client, "qwen") for _ in range(4)} == {WORD * SHORT}
+            assert client.embeddings.create(model=EMBED, input="one").data[0].embedding
 
 
 def test_a_file_of_no_use_says_what_to_mend(shell: Shell) -> None:

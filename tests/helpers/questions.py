@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import openai
 
@@ -13,6 +14,8 @@ PAUSE_SECONDS = 0.1
 WORD = " os"  # all that the tiny model has to say to PROMPT at temperature 0
 PROMPT = "import os"
 SHORT, LONG = 8, 200  # tokens; a long stream lasts a second or so
+# what is sure to be answered with WORD, SHORT times
+CERTAIN: dict[str, Any] = {"prompt": PROMPT, "max_tokens": SHORT, "temperature": 0}
 
 
 @dataclass
@@ -49,7 +52,7 @@ def questions_meanwhile(clients: Callable[[], openai.OpenAI], model: str) -> Ite
 
 
 def _plain(client: openai.OpenAI, model: str, asked: Asked) -> None:
-    answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=SHORT, temperature=0)
+    answer = client.completions.create(model=model, **CERTAIN)
     asked.answers += 1
     if answer.choices[0].text != WORD * SHORT:
         asked.failures.append(f"an answer that reads {answer.choices[0].text!r}")
