@@ -186,8 +186,11 @@ class Exchange:
                 framing = b"transfer-encoding: chunked\r\n"
         if not self.keep_alive:
             framing += b"connection: close\r\n"
-        lines = b"".join([b"%s: %s\r\n" % header for header in (*headers, *self.always)])
-        self._head = b"".join((status_line(status), date_line(), lines, framing, b"\r\n"))
+        head = [status_line(status), date_line()]
+        for name, value in (*headers, *self.always):
+            head += (name, b": ", value, b"\r\n")
+        head += (framing, b"\r\n")
+        self._head = b"".join(head)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body; see `drain` for a client that doesn't keep up."""

@@ -14,17 +14,18 @@ value, mostly the prompt, is cut out, in which no key of the top level can be.
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import msgspec
 
 from .errors import InvalidRequest
+from .shapes import Body, decode_body, decode_state
 
 MAX_MODEL_LETTERS = 256
 MAX_MEMBERS = 1000
 """How many the top level may have; OpenAI's and vLLM's fields together are less than a hundred."""
 
 _SINGLE = frozenset({"model", "stream", "stream_options"})
+_QUOTED = (b'"model"', b'"stream"', b'"stream_options"')
 _OURS = re.compile(rb'"(model|stream|stream_options)"[ \t\r\n]*:')
 # an escape that stands for a letter or for "_", with which a key can be spelt in a second way
 _SPELT_OUT = re.compile(rb"\\u00[567]")
@@ -39,59 +40,35 @@ _KEY = {
     name: re.compile(rb'"%s"[ \t\r\n]*:[ \t\r\n]*' % name)
     for name in (b"messages", b"prompt", b"input", b"documents")
 }
+# false asks for nothing, or is refused by the engine
+_NOT_ASKED = (b"", b"null", b"false")
 
-
-_NONE = msgspec.Raw()
-_ABSENT = (b"", b"null")
-
-
-class _Body(msgspec.Struct, gc=False):
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: msgspec.Raw = _NONE
-    suffix: msgspec.Raw = _NONE
-    # what is large in a request
-    messages: msgspec.Raw = _NONE
-    prompt: msgspec.Raw = _NONE
-    input: msgspec.Raw = _NONE
-    documents: msgspec.Raw = _NONE
-
-    def largest(self) -> tuple[bytes, msgspec.Raw]:
-        """Return the name and the text of the largest of these."""
-        name, value = b"messages", self.messages
-        for other, text in (
-            (b"prompt", self.prompt),
-            (b"input", self.input),
-            (b"documents", self.documents),
-        ):
-            if len(text) > len(value):
-                name, value = other, text
-        return name, value
-
-
-class _State(msgspec.Struct):
-    background: msgspec.Raw = _NONE
-    conversation: msgspec.Raw = _NONE
-    previous_response_id: msgspec.Raw = _NONE
-
-
-_decoder = msgspec.json.Decoder(_Body)
-_state_decoder = msgspec.json.Decoder(_State)
 _skipper = msgspec.json.Decoder(msgspec.Raw)
 
 
-class Peeked(msgspec.Struct, frozen=True, gc=False):
+class Peeked:
     """What a body says: the model (None where absent or null) and whether it asks for a stream.
 
     `model_span` is where the model's JSON string lies in the body, with its quotes.
     `has_stream_options` and `has_suffix` say that these are among the body's members.
     """
 
-    model: str | None
-    stream: bool
-    model_span: tuple[int, int] | None
-    has_stream_options: bool = False
-    has_suffix: bool = False
+    __slots__ = ("has_stream_options", "has_suffix", "model", "model_span", "stream")
+
+    def __init__(
+        self,
+        model: str | None,
+        stream: bool,  # noqa: FBT001 - as JSON has it
+        model_span: tuple[int, int] | None,
+        *,
+        has_stream_options: bool = False,
+        has_suffix: bool = False,
+    ) -> None:
+        self.model = model
+        self.stream = stream
+        self.model_span = model_span
+        self.has_stream_options = has_stream_options
+        self.has_suffix = has_suffix
 
 
 def peek(body: bytes) -> Peeked:
@@ -99,9 +76,9 @@ def peek(body: bytes) -> Peeked:
     decoded = _decode(body)
     if decoded.model is not None and len(decoded.model) > MAX_MODEL_LETTERS:
         raise InvalidRequest(f"`model` is over {MAX_MODEL_LETTERS} characters long.", param="model")
-    outline = _outline(body, decoded) if len(body) > _SMALL_BYTES else _Outline(body)
-    if is_plain(outline.text):
-        span = outline.span_of_model() if decoded.model is not None else None
+    text, start, length = _outline(body, decoded) if len(body) > _SMALL_BYTES else (body, 0, 0)
+    if is_plain(text):
+        span = _span_of_model(text, start, length) if decoded.model is not None else None
     else:
         span = scan(body)
     return Peeked(
@@ -115,59 +92,71 @@ def peek(body: bytes) -> Peeked:
 
 def state_asked_for(body: bytes) -> str | None:
     """Return the member by which a request for a response asks for what an engine remembers."""
-    state = _state_decoder.decode(body)
-    if bytes(state.previous_response_id) not in _ABSENT:
+    state = decode_state(body)
+    if bytes(state.previous_response_id) not in _NOT_ASKED:
         return "previous_response_id"
-    if bytes(state.conversation) not in _ABSENT:
+    if bytes(state.conversation) not in _NOT_ASKED:
         return "conversation"
-    return "background" if bytes(state.background) not in (*_ABSENT, b"false") else None
+    return "background" if bytes(state.background) not in _NOT_ASKED else None
 
 
-class _Outline(NamedTuple):
-    """A body from which `length` bytes are cut out at `start`."""
-
-    text: bytes
-    start: int = 0
-    length: int = 0
-
-    def span_of_model(self) -> tuple[int, int] | None:
-        """Return where the model's string lies in the body; the text must be plain."""
-        match = _MODEL.search(self.text)
-        if match is None:
-            return None
-        start, end = match.span(1)
-        moved = self.length if start >= self.start else 0
-        return start + moved, end + moved
-
-
-def _outline(body: bytes, decoded: _Body) -> _Outline:
+def _outline(body: bytes, decoded: Body) -> tuple[bytes, int, int]:
     """Return the body without its largest value, where that is found at once.
 
-    A quote in a string of JSON has a backslash before it, so that what looks like this key is it.
+    With it come where that begins, and its length. A quote in a string of JSON has a backslash
+    before it, so that what looks like this key is it.
     """
-    name, value = decoded.largest()
+    name, value = _largest(decoded)
     found = _KEY[name].search(body) if value else None
     if found is None or not body.startswith(value, found.end()):
-        return _Outline(body)
+        return body, 0, 0
     start = found.end()
-    return _Outline(body[:start] + body[start + len(value) :], start, len(value))
+    return body[:start] + body[start + len(value) :], start, len(value)
+
+
+def _largest(decoded: Body) -> tuple[bytes, msgspec.Raw]:
+    """Return the name and the text of the largest value."""
+    name, value = b"messages", decoded.messages
+    for other, text in (
+        (b"prompt", decoded.prompt),
+        (b"input", decoded.input),
+        (b"documents", decoded.documents),
+    ):
+        if len(text) > len(value):
+            name, value = other, text
+    return name, value
+
+
+def _span_of_model(outline: bytes, start: int, length: int) -> tuple[int, int] | None:
+    """Return where the model's string lies in a body that has this plain outline."""
+    match = _MODEL.search(outline)
+    if match is None:
+        return None
+    begin, end = match.span(1)
+    moved = length if begin >= start else 0
+    return begin + moved, end + moved
 
 
 def is_plain(text: bytes) -> bool:
     """Say whether there can't be one of our keys twice, so that the fast reader will do."""
+    # these are found many times faster than what a pattern looks for
+    if b"\\u00" in text and _SPELT_OUT.search(text):
+        return False
+    if all(text.count(name) < 2 for name in _QUOTED):
+        return True
     seen: set[bytes] = set()
     for found in _OURS.finditer(text):
         if found[1] in seen:
             return False
         seen.add(found[1])
-    return not _SPELT_OUT.search(text)
+    return True
 
 
-def _decode(body: bytes) -> _Body:
+def _decode(body: bytes) -> Body:
     if not body:
         raise InvalidRequest("The request has no body; it takes a JSON object.")
     try:
-        return _decoder.decode(body)
+        return decode_body(body)
     except msgspec.ValidationError as error:
         raise _wrong_type(error) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

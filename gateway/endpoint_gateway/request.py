@@ -44,20 +44,19 @@ class Request:
 def render(request: Request, replica: Replica, credential: Credential) -> list[bytes | memoryview]:
     """Return the bytes of a request: our framing, our key, and the client's other headers."""
     size = 0
-    lines = [
-        _opening(request.method, request.path, replica),
-        request.request_id,
-        *[b"\r\n%s: %s" % header for header in towards_engine(request.headers)],
-    ]
+    head = [_opening(request.method, request.path, replica), request.request_id]
+    for name, value in towards_engine(request.headers):
+        head += (b"\r\n", name, b": ", value)
     if credential is not None:
-        lines.append(b"\r\nauthorization: %s" % credential)
+        head += (b"\r\nauthorization: ", credential)
     if request.method == "POST":
-        size = sum(map(len, request.body))
-        lines.append(b"\r\ncontent-length: %d" % size)
-    lines.append(b"\r\n\r\n")
+        for piece in request.body:
+            size += len(piece)
+        head.append(b"\r\ncontent-length: %d" % size)
+    head.append(b"\r\n\r\n")
     if size > _SMALL_BYTES:
-        return [b"".join(lines), *request.body]
-    return [b"".join((*lines, *request.body))]
+        return [b"".join(head), *request.body]
+    return [b"".join([*head, *request.body])]
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ the `/v1` may be missing. vLLM's own routes, which are at the root of an engine,
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, auto
+from enum import StrEnum, auto
 from typing import Final
 
 from .dialects import ANTHROPIC, OPENAI, RESPONSES, Dialect
@@ -43,7 +43,7 @@ _UNSUPPORTED: Final = frozenset(
 )
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What is done with a request."""
 
     INFER = auto()

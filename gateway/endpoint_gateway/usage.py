@@ -2,12 +2,14 @@
 
 Used by relay for each good answer, and by metrics, which writes it down. Pure. Knows the names
 that OpenAI's routes have for these numbers, and those that its responses and Anthropic's messages
-have; other members of an answer are not built.
+have.
 """
 
 from typing import Any, NamedTuple
 
 import msgspec
+
+from .shapes import Told, decode_told
 
 Content = dict[str, Any]
 
@@ -31,30 +33,6 @@ class Usage(NamedTuple):
         return self.input + self.output
 
 
-class _Numbers(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-class _Part(msgspec.Struct):
-    usage: _Numbers | None = None
-
-
-class _Told(_Part):
-    """An answer or an event: `response` is in the last of a response's, `message` in the first of a
-    message's.
-    """
-
-    response: _Part | None = None
-    message: _Part | None = None
-
-
-_decoder = msgspec.json.Decoder(_Told)
-
-
 def of_answer(body: bytes) -> Usage | None:
     """Return the usage that a whole answer tells, if it tells any."""
     at = body.rfind(b'"usage"')
@@ -64,9 +42,9 @@ def of_answer(body: bytes) -> Usage | None:
     return None if told is None else _usage(told)
 
 
-def _decode(text: bytes) -> "_Told | None":
+def _decode(text: bytes) -> Told | None:
     try:
-        return _decoder.decode(text)
+        return decode_told(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -94,12 +72,12 @@ def unheard(body_bytes: int) -> Usage:
 
 def _read(event: Content | None) -> Usage | None:
     try:
-        return _usage(msgspec.convert(event or {}, _Told))
+        return _usage(msgspec.convert(event or {}, Told))
     except msgspec.ValidationError:
         return None
 
 
-def _usage(told: _Told) -> Usage | None:
+def _usage(told: Told) -> Usage | None:
     part = told if told.usage else told.response or told.message
     if part is None or part.usage is None:
         return None
