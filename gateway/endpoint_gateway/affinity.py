@@ -5,7 +5,6 @@ the same first question, and questions about one text often begin with it; a sys
 all users of a model have in common, so that it tells nobody apart.
 """
 
-from collections.abc import Sequence
 from zlib import crc32
 
 import msgspec
@@ -17,6 +16,9 @@ PROMPT_BYTES = 256
 """So much of a prompt counts that is one text: less, since it grows with each turn."""
 
 
+_MOST_OBJECTS = 10_000
+"""So many are looked through; building more would stop the gateway for a while."""
+
 _NONE = msgspec.Raw()
 _USER = msgspec.Raw(b'"user"')
 
@@ -27,7 +29,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Prompts(msgspec.Struct, gc=False):
-    messages: list[_Message] = []
+    messages: msgspec.Raw = _NONE
     prompt: msgspec.Raw = _NONE
     input: msgspec.Raw = _NONE
 
@@ -49,17 +51,21 @@ def affinity_of(body: bytes, model: str | None) -> int | None:
 
 
 def _beginning(prompts: _Prompts) -> bytes:
-    if prompts.messages:
-        return _first_question(prompts.messages)
-    text = bytes(prompts.input or prompts.prompt)
+    messages = bytes(prompts.messages)
+    text = messages or bytes(prompts.input or prompts.prompt)
     if text == b"null":
         return b""
-    if text.startswith(b"[{"):
-        return _first_question(_messages.decode(text))
+    if messages or text.startswith(b"[{"):
+        return _first_question(text)
     return text[:PROMPT_BYTES]
 
 
-def _first_question(messages: Sequence[_Message]) -> bytes:
+def _first_question(text: bytes) -> bytes:
     """Return what a user says first; the first of all where no user says anything."""
+    if text.count(b"{") > _MOST_OBJECTS:
+        return text[:MESSAGE_BYTES]
+    messages = _messages.decode(text)
+    if not messages:
+        return b""
     users = (message for message in messages if message.role == _USER)
     return bytes(next(users, messages[0]).content)[:MESSAGE_BYTES]

@@ -28,7 +28,7 @@ class Application:
             ready = self._is_ready()
             _say(exchange, 200 if ready else 503, text=b"ready\n" if ready else b"not ready\n")
         elif allowed := self._cors.preflight(exchange.method, exchange.headers):
-            exchange.start(204, allowed)
+            exchange.start(204, [*allowed, (b"x-request-id", request_id(exchange.headers))])
             exchange.end()
         else:
             await self._pipeline.run(exchange)

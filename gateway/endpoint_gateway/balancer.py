@@ -172,7 +172,7 @@ class Lease:
         self._load.refuses_us = False
 
     def refused(self) -> bool:
-        """Note that the replica took no credential; say whether it did before."""
+        """Note that the replica took no credential; say whether that is news."""
         before, self._load.refuses_us = self._load.refuses_us, True
         return not before
 

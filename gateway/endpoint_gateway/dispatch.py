@@ -38,6 +38,8 @@ MAX_REFUSALS = 5
 """How many replicas may refuse a request; those that can't be reached don't count."""
 
 _MAX_ERROR_BYTES = 65536
+# below which vLLM wants its key; elsewhere it takes any
+_GUARDED = "/v1/"
 _RETRIED = frozenset({500, 502, 503})
 # vLLM 0.32 while it drains (--shutdown-timeout); its /health stays 200 all the while
 _DRAINING = b"cannot schedule new futures after shutdown"
@@ -272,7 +274,8 @@ class Attempts:
             self._connection = None
             connection.release()
         if connection.status != 401:
-            self._lease.taken(credential)
+            if self._request.path.startswith(_GUARDED):
+                self._lease.taken(credential)
         elif self._lease.refused():
             replica, name = authority(self._lease.replica), self._endpoint.qualified_name
             logger.warning("the engine of %s at %s refuses the gateway's key", name, replica)

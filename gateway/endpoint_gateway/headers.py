@@ -1,6 +1,6 @@
 """Which headers cross the gateway, in which direction.
 
-Used by dispatch (towards the engine) and relay (towards the client). Refuses to carry anything
+Used by request (towards the engine) and relay (towards the client). Refuses to carry anything
 that frames a message: both sides of the gateway frame their own, so that no two parsers can
 disagree about where a request ends.
 """

@@ -238,6 +238,7 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         version = parser.get_http_version()
         path, self._headers = read_target(self._url, self._headers, version=version)
+        self._url = b""
         self._exchange = Exchange(
             self,
             method=parser.get_method().decode("ascii"),
@@ -324,6 +325,7 @@ class ClientConnection(asyncio.Protocol):
         last = self._deaf or not exchange.keep_alive
         # a client that still sends may stay for a while
         self._headers = exchange.headers = []
+        exchange.path = ""
         if last and exchange.is_complete:
             self._deaf = True
             self._close()
@@ -352,6 +354,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
         elif self._lagging:
             self.hold_reading()
+            self._deadline.set(self._limits.stall_seconds, self.abort)
         else:
             self.go_on_reading()
             self._deadline.set(self._limits.idle_seconds, self.abort)
@@ -384,7 +387,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.refuse(error)
             return
         if exchange is None:
-            self._headers = []
+            self._url, self._headers = b"", []
             self._hold(0)
             self._keeper.refused(error.status)
             self._transport.write(_refusal(error))

@@ -23,7 +23,7 @@ _FLUSH_SECONDS = 0.05
 _SHARED_LIMITS = "Whether the server on which gateways count limits together can be had (1) or not."
 _ERRORS = "Attempts at a replica that failed, by what went wrong."
 _REFUSED = "What came and was no request, by the status that it was answered with."
-_RETRIES = "Attempts that were made again, on another replica."
+_RETRIES = "Attempts that were made again, on another replica or with another key."
 
 _NAMES = ("method", "path", "route", "endpoint", "key", "stream", "error")
 _LINE = (

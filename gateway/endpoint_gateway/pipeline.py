@@ -42,7 +42,7 @@ from .relay import read_whole, relay
 from .request import Request
 from .rewriting import rewrite
 from .room import Place, Room
-from .routes import Kind, Target, find
+from .routes import Kind, Target, find, see_that_it_takes
 from .spool import spooled
 from .usage import unheard
 
@@ -146,9 +146,10 @@ class Pipeline:
             reply.fail(Internal("The gateway failed. The request id tells its log."))
 
     async def _act(self, exchange: Exchange, reply: Reply) -> None:
-        target = find(exchange.method, exchange.path)
+        target = find(exchange.path)
         reply.record.route = target.route.name
         reply.dialect = target.route.dialect
+        see_that_it_takes(target.route, exchange.method)
         with Place(self._room) as place:
             await self._actions[target.route.kind](Call(exchange, reply, target, place))
 

@@ -13,6 +13,8 @@ from .errors import InvalidRequest
 from .peek import Peeked, members
 
 _COUNTED = b'"stream_options":{"include_usage":true},'
+# it is the one member that is built, as whatever a client makes of it
+_MOST_OPTIONS_BYTES = 4096
 
 
 class Rules(NamedTuple):
@@ -62,6 +64,8 @@ def _made_to_count(body: bytes, peeked: Peeked) -> Iterator[_Edit]:
         return
     for key, start, end in members(body):
         if key == "stream_options":
+            if end - start > _MOST_OPTIONS_BYTES:
+                raise InvalidRequest("`stream_options` is too large.", param=key)
             options = _decoded(body[start:end])
             if options is None or (isinstance(options, dict) and not options.get("include_usage")):
                 # usage in every event is for who asked for it, too

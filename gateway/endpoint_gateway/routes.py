@@ -129,15 +129,18 @@ LISTED: Final = frozenset(
 """The names that an endpoint's list of routes may have."""
 
 
-def find(method: str, path: str) -> Target:
-    """Return what this path means. Raises UnknownUrl and MethodNotAllowed."""
+def find(path: str) -> Target:
+    """Return what this path means. Raises UnknownUrl."""
     target = _SHARED.get(path) or _find_slowly(path)
     if target is None:
         raise UnknownUrl(f"There is nothing at {path[:200]}. {_advice(path)}")
-    allowed = target.route.method
-    if allowed is not None and method != allowed:
-        raise MethodNotAllowed(method, allowed=allowed)
     return target
+
+
+def see_that_it_takes(route: Route, method: str) -> None:
+    """Raise MethodNotAllowed if the route has another method."""
+    if route.method is not None and method != route.method:
+        raise MethodNotAllowed(method, allowed=route.method)
 
 
 def _advice(path: str) -> str:

@@ -103,8 +103,8 @@ class Settings(BaseModel):
         default=268435456,
         ge=1024,
         description="how much of large bodies is held at a time, in bytes; half of it for the "
-        "keys of one namespace at most, but always a largest body; who finds no room waits 10 s "
-        "for it, then it is 503",
+        "keys of one namespace (without a cluster: for one key) at most, but always a largest "
+        "body; who finds no room waits 10 s for it, then it is 503",
     )
     max_connections: int = Field(
         default=20000,

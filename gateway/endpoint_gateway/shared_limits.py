@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -43,6 +43,7 @@ _TRIP_SECONDS = 0.125
 _CONNECT_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _MOST_AT_ONCE = 200
+_ABSURD = 1e20  # more than our script ever says, and no time that can be told
 
 _SCRIPT = Path(__file__).with_name("limits.lua").read_text()
 _FAULTS = (RedisError, OSError, TimeoutError)
@@ -295,9 +296,9 @@ def _numbers(answer: Any, standings: int) -> list[float]:
     """Return what the script said of so many standings. Raises InvalidResponse."""
     try:
         numbers = [float(each) for each in answer]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidResponse("the script's answer is of no use") from error
-    if len(numbers) != 3 * standings or not all(map(isfinite, numbers)):
+    if len(numbers) != 3 * standings or not all(abs(each) < _ABSURD for each in numbers):
         raise InvalidResponse("the script's answer is of no use")
     return numbers
 

@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         if not self._busy:
             self._keeper.forget(self)
-        elif self._until_close and self._head_done and exc is None:
+        elif self._until_close and self._head_done and exc is None and self._error is None:
             self._complete = True
         elif not self._complete:
             self._fail(_lost(untouched=not self._got_bytes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -68,8 +68,7 @@ async def test_whatever_happens_everything_is_as_it_should_be_in_the_end(
             # the storm goes on: it has to come to an end in spite of it, and not by luck, since
             # each failure in a row makes the pause after it longer
             proxy.odds = GALE
-            settled = partial(is_settled, users)
-            await cluster.until(settled, what="everything to settle", within=SETTLING_SECONDS)
+            await settle(users, victim, within=SETTLING_SECONDS)
         await is_left_alone_by_the_next_one(cluster, users, victim)
     finally:
         if victim.is_running():
@@ -83,7 +82,7 @@ async def is_left_alone_by_the_next_one(
     if victim.is_running():
         victim.kill()
     await victim.start()
-    await cluster.until(partial(is_settled, users), what="everything to settle")
+    await settle(users, victim)
     before = await cluster.writes()
     await victim.restart()
     ref = Ref("InferenceEndpoint", users.namespace, "marker")
@@ -102,8 +101,21 @@ def is_accepted(body: Object) -> bool:
     return settled and builders.condition_of(body, "Accepted").get("status") == "True"
 
 
-async def is_settled(users: Users) -> bool:
-    """Return whether the cluster is what the users have asked for, no more and no less."""
+async def settle(users: Users, victim: OperatorProcess, *, within: float = 60) -> None:
+    """Wait until the cluster is what the users have asked for; else say what is not."""
+
+    async def is_settled() -> bool:
+        return not await unsettled(users)
+
+    try:
+        await users.cluster.until(is_settled, what="everything to settle", within=within)
+    except AssertionError as error:
+        error.add_note(f"{await unsettled(users)} did not; of {victim.log()[-20_000:]}")
+        raise
+
+
+async def unsettled(users: Users) -> list[str]:
+    """Return what in the cluster is more or less than what the users have asked for."""
     found = [
         body
         for kind in (*OWN_KINDS, *MANAGED_KINDS)
@@ -112,19 +124,26 @@ async def is_settled(users: Users) -> bool:
     ]
     owners = {body["metadata"]["uid"]: body for body in found if body["kind"] in OWN_KINDS}
     children = [body for body in found if is_managed(body)]
-    if not all(owner_of(child) in owners for child in children):
-        return False  # the garbage collector is not done
+    if left := [name_of(child) for child in children if owner_of(child) not in owners]:
+        return left  # the garbage collector is not done
     wanted = [*users.endpoints.values(), *users.keys.values()]
     assert {body["metadata"]["uid"] for body in wanted} == owners.keys()
     ring = keyring.read_keyring(await users.cluster.get(RING))
     listed = {entry.name for entry in ring if entry.namespace == users.namespace}
-    return listed == users.keys.keys() and all(
-        endpoint_is_settled(body, own)
-        if body["kind"] == "InferenceEndpoint"
-        else key_is_settled(body, own, ring)
-        for uid, body in owners.items()
-        for own in [[child for child in children if owner_of(child) == uid]]
-    )
+    settled: dict[str, Callable[[Object, list[Object]], bool]] = {
+        "InferenceEndpoint": endpoint_is_settled,
+        "ApiKey": partial(key_is_settled, ring),
+    }
+    return [
+        *(f"{name} in the keyring" for name in listed ^ users.keys.keys()),
+        *(
+            name_of(body)
+            for uid, body in owners.items()
+            if not settled[body["kind"]](
+                body, [child for child in children if owner_of(child) == uid]
+            )
+        ),
+    ]
 
 
 def endpoint_is_settled(body: Object, children: list[Object]) -> bool:
@@ -145,7 +164,7 @@ def endpoint_is_settled(body: Object, children: list[Object]) -> bool:
     )
 
 
-def key_is_settled(body: Object, children: list[Object], ring: keyring.Keyring) -> bool:
+def key_is_settled(ring: keyring.Keyring, body: Object, children: list[Object]) -> bool:
     """Return whether the keyring lists an ApiKey's keys and no other for it, and no more comes."""
     if builders.condition_of(body, "Ready").get("status") != "True" or len(children) != 1:
         return False
@@ -157,6 +176,10 @@ def key_is_settled(body: Object, children: list[Object], ring: keyring.Keyring) 
     meta = body["metadata"]
     listed = {entry.sha256 for entry in ring.of(meta["namespace"], meta["name"])}
     return listed == set(map(digest, keys))
+
+
+def name_of(body: Object) -> str:
+    return f"{body['kind']} {body['metadata']['name']}"
 
 
 def is_managed(body: Object) -> bool:

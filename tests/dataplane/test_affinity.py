@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -65,6 +66,7 @@ def test_adapters_share_nothing() -> None:
 ODD: list[dict[str, Any]] = [
     {"query": "x"},
     {"messages": []},
+    {"messages": [], "prompt": "one"},
     {"messages": [1, None, "x", [], {}]},
     {"messages": {"role": "user"}},
     {"prompt": None},
@@ -75,6 +77,17 @@ ODD: list[dict[str, Any]] = [
 @pytest.mark.parametrize("body", ODD, ids=map(json.dumps, ODD))
 def test_whatever_is_valid_json_is_read(body: dict[str, Any]) -> None:
     assert isinstance(of(body), int | None)
+
+
+@pytest.mark.parametrize("member", ["messages", "input"])
+def test_more_messages_than_anybody_writes_are_not_looked_through(member: str) -> None:
+    body = json.dumps({member: [SYSTEM, *[{}] * 100_000]}).encode()
+    tracemalloc.start()
+    try:
+        assert affinity_of(body, "tiny") is not None
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("by_prefix", "homes"), [(True, 1), (False, 2)])

@@ -23,6 +23,7 @@ async def test_an_allowed_page_may_ask_and_read_the_answer(origins: tuple[str, .
     ):
         asked = await live.client.options(CHAT, headers={"origin": PAGE, **ASKS})
         assert asked.status_code == 204
+        assert asked.headers["x-request-id"]
         assert asked.headers["access-control-allow-origin"] == PAGE
         assert asked.headers["access-control-allow-headers"] == "authorization,content-type"
         assert "POST" in asked.headers["access-control-allow-methods"]

@@ -142,6 +142,26 @@ async def test_an_engine_that_refuses_us_again_is_told_of_again(
     assert len(caplog.records) == 2
 
 
+async def test_a_route_for_which_an_engine_wants_no_key_says_nothing_of_keys(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def script(connection: Connection) -> None:
+        while True:
+            request = await connection.request()
+            guarded = request.path.startswith("/v1/")
+            await connection.send(REFUSED if guarded else captured("tokenize"))
+
+    async with (
+        FakeVllm(script) as engine,
+        live_gateway(endpoint(engine.replica, authorizations=(NEW,))) as live,
+    ):
+        for _ in range(2):
+            assert (await live.chat()).status_code == 502
+            tokens = await live.post("/tokenize", {"model": "tiny", "prompt": "x"})
+            assert tokens.status_code == 200
+    assert len(caplog.records) == 1
+
+
 async def test_an_engine_that_wants_no_key_is_asked_without_one_last() -> None:
     async with (
         FakeVllm(wanting(NEW)) as engine,

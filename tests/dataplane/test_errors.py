@@ -101,6 +101,14 @@ async def test_a_wrong_method_is_a_405_with_allow(method: str, path: str, allowe
     assert answer.headers["allow"] == allowed
 
 
+async def test_a_wrong_method_is_told_as_the_route_has_it() -> None:
+    async with live_gateway(endpoint()) as live:
+        answer = await live.client.get("/v1/messages")
+        (line,) = live.lines()
+    assert (answer.status_code, answer.json()["type"]) == (405, "error")
+    assert (line["route"], line["error"]) == ("messages", "method_not_allowed")
+
+
 @pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/moderations", "/qwen/v1/files"])
 async def test_openais_other_routes_are_a_501(path: str) -> None:
     async with live_gateway(endpoint()) as live:

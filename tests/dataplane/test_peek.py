@@ -7,7 +7,8 @@ import json
 import sys
 import tracemalloc
 from collections.abc import Callable
-from types import FrameType
+from importlib.util import module_from_spec, spec_from_file_location
+from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from endpoint_gateway.peek import (
     state_asked_for,
 )
 from endpoint_gateway.rewriting import NO_RULES, Rules, rewrite
+from helpers.tree import ROOT
 
 OURS = ("model", "stream", "stream_options")
 names = st.sampled_from([*OURS, "messages", "x", 'mod"el', "", "é", "\\", "]", "{"])
@@ -162,6 +164,18 @@ def test_unusual_bytes_around_the_model_stay_as_they_are() -> None:
     assert with_model(body, peeked, "tiny") == expected
 
 
+def from_source(name: str) -> ModuleType:
+    """Return a module of the gateway as it is before it is compiled."""
+    path = ROOT / "gateway" / "endpoint_gateway" / f"{name}.py"
+    spec = spec_from_file_location(f"endpoint_gateway.{name}_source", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SOURCE = from_source("peek")
 MANY = 100_000
 BEGIN = b'{"model":"tiny","y":{"model":1},'
 LARGE = {
@@ -194,7 +208,8 @@ def steps_of(call: Callable[[], object]) -> int:
 @pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
 def test_a_large_body_takes_neither_steps_nor_memory(body: bytes) -> None:
     assert peek(body).model == "tiny"
-    assert steps_of(lambda: peek(body)) < 300
+    # of what is compiled only some steps can be counted
+    assert steps_of(lambda: SOURCE.peek(body)) < 300
     tracemalloc.start()
     try:
         peek(body)

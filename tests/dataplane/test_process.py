@@ -355,12 +355,20 @@ def memory_of(pid: int) -> int:
 
 
 STAYING = {"told to leave": "connection: close", "may stay": "x-b: 1", "refused": "host: other"}
+LONG = "a" * 60_000
+REQUESTS = {
+    "in a header": ("/v1/embeddings", f"x-a: {LONG}"),
+    "in the URL": (f"/v1/embeddings/{LONG}", "x-a: 1"),
+}
 
 
+@pytest.mark.parametrize(("path", "long"), REQUESTS.values(), ids=REQUESTS)
 @pytest.mark.parametrize("header", STAYING.values(), ids=STAYING)
-async def test_who_stays_after_an_answer_holds_nothing_of_its_request(header: str) -> None:
-    head = f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\n{header}\r\ncontent-length: 1000000\r\n"
-    request = f"{head}x-a: {'a' * 60_000}\r\n\r\n{'z' * 60_000}".encode()
+async def test_who_stays_after_an_answer_holds_nothing_of_its_request(
+    header: str, path: str, long: str
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\n{header}\r\ncontent-length: 1000000\r\n"
+    request = f"{head}{long}\r\n\r\n{'z' * 60_000}".encode()
     async with (
         FakeVllm(answering(captured("chat"))) as engine,
         gateway_process(static(engine)) as running,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from endpoint_gateway.errors import InvalidRequest
 from endpoint_gateway.peek import peek
 from endpoint_gateway.rewriting import Rewritten, Rules, rewrite
 from helpers.fake_vllm import DONE, FakeVllm, answering, captured, delta, event, stream
@@ -51,6 +52,12 @@ ADDED = {
 @pytest.mark.parametrize(("body", "expected"), ADDED.values(), ids=ADDED)
 def test_a_stream_is_made_to_tell_its_usage(body: bytes, expected: bytes) -> None:
     assert rewritten(body) == (expected, True)
+
+
+def test_options_that_nobody_writes_are_refused_before_they_are_built() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        rewritten(b'{"stream":true,"stream_options":{"x":[%s1]}}' % (b"[]," * 2000))
+    assert refused.value.param == "stream_options"
 
 
 LEFT = {

@@ -15,7 +15,8 @@ import pytest
 from endpoint_gateway.client import JSON
 from endpoint_gateway.errors import ClientGone, GatewayError, render
 from endpoint_gateway.exchange import Exchange
-from endpoint_gateway.inbound import Handler, Limits
+from endpoint_gateway.inbound import ClientConnection, Handler, Limits
+from endpoint_gateway.server import Server
 from helpers.fake_vllm import (
     DONE,
     LAST_CHUNK,
@@ -415,6 +416,27 @@ async def test_a_connection_outlives_the_rest_of_a_body_that_nobody_wanted() -> 
         writer.write(b"x" * 9 + models)
         assert b" 200 " in await reader.readline()
         writer.close()
+
+
+async def test_a_client_that_does_not_read_a_whole_answer_is_not_kept_without_end() -> None:
+    gone = asyncio.Event()
+
+    class Watched(Server):
+        def closed(self, connection: ClientConnection) -> None:
+            super().closed(connection)
+            gone.set()
+
+    async def large(exchange: Exchange) -> None:
+        size = 8 << 20
+        exchange.start(200, [], length=size)
+        exchange.end(b"x" * size)
+
+    server = Watched(large, port=0, host="127.0.0.1", limits=Limits(stall_seconds=0.05))
+    with socket.socket() as lagging:
+        lagging.connect(await server.listen())
+        lagging.sendall(HEAD + b"\r\n")
+        await asyncio.wait_for(gone.wait(), 5)
+    await server.close()
 
 
 async def test_a_client_that_does_not_read_is_not_waited_for_without_end() -> None:

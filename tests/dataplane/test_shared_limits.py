@@ -365,6 +365,8 @@ NONSENSE = {
     "too little": b"*2\r\n+0\r\n+0\r\n",
     "no numbers": b"*3\r\n+one\r\n+two\r\n:0\r\n",
     "no end of places": b"*3\r\n+0\r\n+0\r\n+inf\r\n",
+    "more than a float": b"*3\r\n:" + b"9" * 400 + b"\r\n:0\r\n:0\r\n",
+    "more than any time": b"*3\r\n+1e308\r\n+0\r\n+0\r\n",
     "nothing": b"_\r\n",
     "no number of members": b"*x\r\n",
     "less than no length": b"$-5\r\n",

@@ -25,6 +25,8 @@ from helpers.fake_vllm import (
 )
 from helpers.live_server import endpoint, live_gateway
 
+UNFRAMED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+
 
 async def test_a_stream_passes_byte_for_byte_with_headers_against_buffering() -> None:
     async with (
@@ -147,9 +149,10 @@ async def test_a_stream_that_breaks_ends_with_an_error_and_without_done(
     [
         (STREAM_HEAD, "first_byte_timeout_seconds"),
         (STREAM_HEAD + chunk(delta("one")), "idle_timeout_seconds"),
+        (UNFRAMED_HEAD + delta("one"), "idle_timeout_seconds"),
         (STREAM_HEAD + chunk(delta("one")), "total_timeout_seconds"),
     ],
-    ids=["never began", "fell silent", "took too long"],
+    ids=["never began", "fell silent", "fell silent, unframed", "took too long"],
 )
 async def test_a_stream_that_hangs_ends_with_an_error(begin: bytes, limit: str) -> None:
     async def script(connection: Connection) -> None:
