@@ -435,8 +435,10 @@ async def test_a_client_that_does_not_read_a_whole_answer_is_not_kept_without_en
     with socket.socket() as lagging:
         lagging.connect(await server.listen())
         lagging.sendall(HEAD + b"\r\n")
-        await asyncio.wait_for(gone.wait(), 5)
-    await server.close()
+        try:
+            await asyncio.wait_for(gone.wait(), 5)
+        finally:
+            await server.close()
 
 
 async def test_a_client_that_does_not_read_is_not_waited_for_without_end() -> None:
