@@ -9,6 +9,8 @@ from zlib import crc32
 
 import msgspec
 
+from .peek import after_space, value_at
+
 MESSAGE_BYTES = 1024
 """So much of a conversation's first question counts; what comes after may differ."""
 
@@ -16,8 +18,8 @@ PROMPT_BYTES = 256
 """So much of a prompt counts that is one text: less, since it grows with each turn."""
 
 
-_MOST_OBJECTS = 10_000
-"""So many are looked through; building more would stop the gateway for a while."""
+_MOST_MESSAGES = 100
+"""So many are looked through for a user's."""
 
 _NONE = msgspec.Raw()
 _USER = msgspec.Raw(b'"user"')
@@ -35,7 +37,7 @@ class _Prompts(msgspec.Struct, gc=False):
 
 
 _prompts = msgspec.json.Decoder(_Prompts)
-_messages = msgspec.json.Decoder(list[_Message])
+_decode = msgspec.json.Decoder(_Message).decode
 
 
 def affinity_of(body: bytes, model: str | None) -> int | None:
@@ -45,27 +47,34 @@ def affinity_of(body: bytes, model: str | None) -> int | None:
     """
     try:
         begin = _beginning(_prompts.decode(body))
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         return None  # its engine will say what is wrong with it
     return crc32(begin, crc32((model or "").encode())) if begin else None
 
 
 def _beginning(prompts: _Prompts) -> bytes:
-    messages = bytes(prompts.messages)
-    text = messages or bytes(prompts.input or prompts.prompt)
+    if prompts.messages:
+        return _first_question(bytes(prompts.messages))
+    text = bytes(prompts.input or prompts.prompt)
     if text == b"null":
         return b""
-    if messages or text.startswith(b"[{"):
-        return _first_question(text)
-    return text[:PROMPT_BYTES]
+    return _first_question(text) if text.startswith(b"[{") else text[:PROMPT_BYTES]
 
 
-def _first_question(text: bytes) -> bytes:
-    """Return what a user says first; the first of all where no user says anything."""
-    if text.count(b"{") > _MOST_OBJECTS:
-        return text[:MESSAGE_BYTES]
-    messages = _messages.decode(text)
-    if not messages:
+def _first_question(messages: bytes) -> bytes:
+    """Return what a user says first; the first of all where no user says anything.
+
+    They are looked at one by one: a conversation has many, and code in it many more objects.
+    """
+    if messages[:1] != b"[" or messages[after_space(messages, 1)] == ord("]"):
         return b""
-    users = (message for message in messages if message.role == _USER)
-    return bytes(next(users, messages[0]).content)[:MESSAGE_BYTES]
+    first, follows = None, 0
+    for _ in range(_MOST_MESSAGES):
+        start, follows = value_at(messages, follows + 1)
+        message = _decode(messages[start:follows])
+        if message.role == _USER:
+            return bytes(message.content)[:MESSAGE_BYTES]
+        first = first or message
+        if messages[follows] == ord("]"):
+            break
+    return bytes(first.content)[:MESSAGE_BYTES] if first else b""

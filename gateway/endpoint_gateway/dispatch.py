@@ -274,7 +274,7 @@ class Attempts:
             self._connection = None
             connection.release()
         if connection.status != 401:
-            if self._request.path.startswith(_GUARDED):
+            if number > 1 or self._request.path.startswith(_GUARDED):
                 self._lease.taken(credential)
         elif self._lease.refused():
             replica, name = authority(self._lease.replica), self._endpoint.qualified_name

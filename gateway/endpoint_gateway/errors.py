@@ -230,8 +230,8 @@ class Overloaded(GatewayError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The gateway holds as many large requests as it can, or this key has its share of "
-            "them. Try again later."
+            "The gateway holds as many large requests as it can, or this key and those that share "
+            "with it have their half of them. Try again later."
         )
 
     @property

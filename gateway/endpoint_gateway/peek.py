@@ -196,23 +196,23 @@ def members(body: bytes) -> Iterator[tuple[str, int, int]]:
     many.
     """
     follows = body.index(b"{")
-    if body[_after_space(body, follows + 1)] == ord("}"):
+    if body[after_space(body, follows + 1)] == ord("}"):
         return
     for _ in range(MAX_MEMBERS):
-        key, colon = _value(body, follows + 1)
-        value, follows = _value(body, colon + 1)
+        key, colon = value_at(body, follows + 1)
+        value, follows = value_at(body, colon + 1)
         yield _text(body[key : _end(body, key, colon)]), value, _end(body, value, follows)
         if body[follows] == ord("}"):
             return
     raise InvalidRequest(f"The request's body has more than {MAX_MEMBERS} members.")
 
 
-def _value(body: bytes, at: int) -> tuple[int, int]:
+def value_at(body: bytes, at: int) -> tuple[int, int]:
     """Return where the value (or key) that comes next begins, and where the sign after it is.
 
     msgspec decodes whole documents only, but where one goes on after its end it says where.
     """
-    start = _after_space(body, at)
+    start = after_space(body, at)
     try:
         _skipper.decode(memoryview(body)[start:])
     except msgspec.DecodeError as error:
@@ -220,7 +220,8 @@ def _value(body: bytes, at: int) -> tuple[int, int]:
     raise AssertionError("nothing follows, not even the object's end")
 
 
-def _after_space(body: bytes, at: int) -> int:
+def after_space(body: bytes, at: int) -> int:
+    """Return where white space that begins here ends."""
     match = _SPACE.match(body, at)
     return match.end() if match else at
 

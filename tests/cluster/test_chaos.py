@@ -110,7 +110,8 @@ async def settle(users: Users, victim: OperatorProcess, *, within: float = 60) -
     try:
         await users.cluster.until(is_settled, what="everything to settle", within=within)
     except AssertionError as error:
-        error.add_note(f"{await unsettled(users)} did not; of {victim.log()[-20_000:]}")
+        error.add_note(victim.log()[-20_000:])
+        error.add_note(f"not settled: {await unsettled(users)}")
         raise
 
 

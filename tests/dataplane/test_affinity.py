@@ -66,7 +66,6 @@ def test_adapters_share_nothing() -> None:
 ODD: list[dict[str, Any]] = [
     {"query": "x"},
     {"messages": []},
-    {"messages": [], "prompt": "one"},
     {"messages": [1, None, "x", [], {}]},
     {"messages": {"role": "user"}},
     {"prompt": None},
@@ -77,6 +76,16 @@ ODD: list[dict[str, Any]] = [
 @pytest.mark.parametrize("body", ODD, ids=map(json.dumps, ODD))
 def test_whatever_is_valid_json_is_read(body: dict[str, Any]) -> None:
     assert isinstance(of(body), int | None)
+
+
+def test_code_in_a_conversation_moves_it_nowhere() -> None:
+    longer = [*LATER, said("user", "{}" * 20_000)]
+    assert of({"messages": longer}) == of({"messages": FIRST})
+
+
+def test_a_question_is_found_behind_what_comes_before_it() -> None:
+    before = [said("system", "x")] * 20
+    assert of({"messages": [*before, said("user", "one")]}) == of({"messages": FIRST})
 
 
 @pytest.mark.parametrize("member", ["messages", "input"])
