@@ -250,7 +250,7 @@ async def tried_again(port: int) -> None:
 async def test_requests_wait_a_moment_for_a_slow_server_and_go_on_without(
     server: RedisServer,
 ) -> None:
-    async with Sharing(server, trip_seconds=0.05) as shared:
+    async with Sharing(server, trip_seconds=0.25) as shared:
         assert await is_up(shared)
         with server.frozen():
             waiting = [shared.admit((scope(requests_per_minute=9),)) for _ in range(500)]
