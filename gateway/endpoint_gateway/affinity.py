@@ -10,6 +10,7 @@ from zlib import crc32
 import msgspec
 
 from .peek import after_space, value_at
+from .shapes import NONE
 
 MESSAGE_BYTES = 1024
 """So much of a conversation's first question counts; what comes after may differ."""
@@ -21,19 +22,18 @@ PROMPT_BYTES = 256
 _MOST_MESSAGES = 100
 """So many are looked through for a user's."""
 
-_NONE = msgspec.Raw()
 _USER = msgspec.Raw(b'"user"')
 
 
 class _Message(msgspec.Struct, gc=False):
-    role: msgspec.Raw = _NONE
-    content: msgspec.Raw = _NONE
+    role: msgspec.Raw = NONE
+    content: msgspec.Raw = NONE
 
 
 class _Prompts(msgspec.Struct, gc=False):
-    messages: msgspec.Raw = _NONE
-    prompt: msgspec.Raw = _NONE
-    input: msgspec.Raw = _NONE
+    messages: msgspec.Raw = NONE
+    prompt: msgspec.Raw = NONE
+    input: msgspec.Raw = NONE
 
 
 _prompts = msgspec.json.Decoder(_Prompts)

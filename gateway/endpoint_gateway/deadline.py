@@ -41,7 +41,7 @@ class Deadline:
 
     def end(self) -> None:
         """Await nothing any more."""
-        self._verdict = None
+        self.lift()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -58,7 +58,7 @@ def peek_form(body: Buffer, boundary: bytes) -> Peeked:
     model = _text(body, found.get("model"), most=MAX_MODEL_LETTERS)
     stream = _text(body, found.get("stream"), most=_MAX_STREAM_BYTES)
     span = found["model"][1:] if "model" in found else None
-    return Peeked(model, (stream or "").lower() in _TRUE, span)
+    return Peeked(model, stream=(stream or "").lower() in _TRUE, model_span=span)
 
 
 def with_model(body: Buffer, peeked: Peeked, model: str | None) -> list[bytes | memoryview]:

@@ -58,9 +58,9 @@ class Peeked:
     def __init__(
         self,
         model: str | None,
-        stream: bool,  # noqa: FBT001 - as JSON has it
-        model_span: tuple[int, int] | None,
         *,
+        stream: bool,
+        model_span: tuple[int, int] | None,
         has_stream_options: bool = False,
         has_suffix: bool = False,
     ) -> None:
@@ -83,8 +83,8 @@ def peek(body: bytes) -> Peeked:
         span = scan(body)
     return Peeked(
         decoded.model,
-        bool(decoded.stream),
-        span,
+        stream=bool(decoded.stream),
+        model_span=span,
         has_stream_options=bool(decoded.stream_options),
         has_suffix=bool(decoded.suffix),
     )

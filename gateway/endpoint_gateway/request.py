@@ -50,8 +50,7 @@ def render(request: Request, replica: Replica, credential: Credential) -> list[b
     if credential is not None:
         head += (b"\r\nauthorization: ", credential)
     if request.method == "POST":
-        for piece in request.body:
-            size += len(piece)
+        size = sum(map(len, request.body))
         head.append(b"\r\ncontent-length: %d" % size)
     head.append(b"\r\n\r\n")
     if size > _SMALL_BYTES:

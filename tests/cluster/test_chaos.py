@@ -18,7 +18,7 @@ from endpoint_operator.live import Ref
 from helpers import builders
 from helpers.chaos import Gateway, Reaper, Users, keep_running
 from helpers.chaos_proxy import CALM, GALE, STORM, ChaosProxy
-from helpers.live_cluster import LiveCluster
+from helpers.live_cluster import DEADLINE_SECONDS, LiveCluster
 from helpers.live_keys import RING
 from helpers.operator_process import OperatorProcess
 from kube_api.config import from_kubeconfig
@@ -101,7 +101,9 @@ def is_accepted(body: Object) -> bool:
     return settled and builders.condition_of(body, "Accepted").get("status") == "True"
 
 
-async def settle(users: Users, victim: OperatorProcess, *, within: float = 60) -> None:
+async def settle(
+    users: Users, victim: OperatorProcess, *, within: float = DEADLINE_SECONDS
+) -> None:
     """Wait until the cluster is what the users have asked for; else say what is not."""
 
     async def is_settled() -> bool:

@@ -34,8 +34,6 @@ class Slow:
 class AtWork:
     """A connection whose request is here and not answered, and how often it was looked at."""
 
-    held = 0
-    since = 0.0
     incomplete = False
 
     def __init__(self) -> None:

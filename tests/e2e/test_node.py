@@ -77,12 +77,7 @@ async def test_anthropics_client_gets_messages(served: Served) -> None:
     call = {
         "baseURL": served.demo.session.url,
         "apiKey": served.key,
-        "body": {
-            "model": STORED,
-            "messages": CHAT["messages"],
-            "max_tokens": SHORT,
-            "temperature": 0,
-        },
+        "body": CHAT,
     }
     message, events = await ask([{"what": w, **call} for w in ("message", "message, streamed")])
     assert message["usage"]["output_tokens"] == SHORT
